@@ -1,0 +1,43 @@
+# Every command of the README. `make help` lists them.
+PYTHON ?= python3
+CORES ?= all
+BIN := .venv/bin
+RUN := $(BIN)/python -m
+
+.PHONY: help install demo test lint bench schemas lock report clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: .venv/installed ## create .venv from requirements.lock
+
+.venv/installed: requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "serflow needs Python 3.11 or newer; try: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(RUN) pip install --quiet --requirement requirements.lock
+	touch $@
+
+demo: install ## run the demo study: the whole chain on synthetic speech
+	@$(RUN) snakemake --cores $(CORES) --quiet rules --config 'studies=[demo]'
+
+test: install ## run every test
+	@$(RUN) pytest
+
+lint: install ## check style: ruff, snakefmt, snakemake --lint
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(RUN) snakemake --lint
+
+bench: install ## measure speed; the figures of docs/performance.md
+	$(RUN) pytest tests/benchmarks/ -c tests/benchmarks/pytest.ini
+
+schemas: install ## regenerate workflow/schemas from the typed settings
+	PYTHONPATH=workflow/scripts $(RUN) serflow.config.schemas workflow/schemas
+
+lock: ## pin the newest allowed dependencies in requirements.lock
+	$(PYTHON) envs/lock.py
+
+clean: ## remove the results of all studies
+	rm -rf results

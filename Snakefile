@@ -1,0 +1,28 @@
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/plan.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/corpora.smk"
+include: "workflow/rules/audio.smk"
+include: "workflow/rules/transcribe.smk"
+include: "workflow/rules/folds.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/posteriors.smk"
+include: "workflow/rules/rebalance.smk"
+include: "workflow/rules/fuse.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    localrule: True
+    input:
+        expand("results/{study}/report.html", study=STUDIES),
+        expand("results/{study}/scores.csv", study=STUDIES),

@@ -1,0 +1,92 @@
+"""The settings: one typed source, and errors that a tired user can act on."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from serflow.config.load import load, load_study
+from serflow.config.schemas import schemas
+from serflow.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "studies" / "demo.yaml"
+
+
+def altered(tmp_path, change, source=DEMO, name="altered"):
+    data = yaml.safe_load(source.read_text(encoding="utf-8"))
+    change(data)
+    (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+    return tmp_path / f"{name}.yaml"
+
+
+@pytest.mark.parametrize("study", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_study_is_valid(study):
+    assert load_study(study).title
+
+
+def test_an_unknown_site_key_names_the_nearest_key_and_the_file():
+    with pytest.raises(UserError, match=r"config.yaml.*\n.*'studes'; did you mean 'studies'"):
+        load({"studes": ["demo"]}, ROOT / "studies")
+
+
+def test_a_misspelled_hyper_parameter_is_not_silently_ignored(tmp_path):
+    def change(data):
+        data["systems"]["speech"]["training"]["learning_rte"] = 1
+
+    path = altered(tmp_path, change)
+    with pytest.raises(UserError) as error:
+        load_study(path)
+    assert "systems.speech" in str(error.value)
+    assert "'learning_rte'; did you mean 'learning_rate'?" in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_an_unknown_study_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean 'demo'"):
+        load({"studies": ["dmo"]}, ROOT / "studies")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.pop("asr"), "reads transcripts, but the study has no 'asr'"),
+        (lambda d: d["fusions"]["interpolation"]["systems"].append("x"), "unknown system 'x'"),
+        (lambda d: d["fusions"]["interpolation"].update(fit_on="cross_fit"), "there is one fold"),
+        (lambda d: d["systems"].update({"a/b": d["systems"]["text"]}), "pattern"),
+        (lambda d: d["prior"].update(target={"angry": 1.0}), "exactly the study's classes"),
+        (lambda d: d["classes"].append("sad"), "not unique"),
+    ],
+)
+def test_a_study_that_does_not_hang_together_is_refused_before_any_job(tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
+        load_study(altered(tmp_path, change))
+
+
+def test_the_best_epoch_is_never_chosen_without_dev_rows(tmp_path):
+    def change(data):
+        data["folds"] = {"protocol": "stratified_k_fold", "k": 3}
+        data["fusions"] = {}
+        data["systems"]["text"]["training"]["select"] = "best"
+
+    with pytest.raises(UserError, match="no dev rows"):
+        load_study(altered(tmp_path, change))
+
+
+def test_two_studies_cannot_share_a_name_for_different_transcripts(tmp_path):
+    altered(tmp_path, lambda d: None, name="one")
+    altered(tmp_path, lambda d: d["asr"].update(pnc=True), name="two")
+    with pytest.raises(UserError, match="asr 'demo-canary' differently"):
+        load({"studies": ["one", "two"]}, tmp_path)
+
+
+def test_seeds_and_shards_of_the_machine_override_every_study():
+    _, studies = load({"studies": ["demo"], "seeds": [3, 4], "shards": 2}, ROOT / "studies")
+    assert studies["demo"].seeds == [3, 4]
+    assert studies["demo"].asr.shards == 2
+
+
+@pytest.mark.parametrize("name", list(schemas()))
+def test_schemas_are_not_stale(name):
+    shipped = (ROOT / "workflow" / "schemas" / name).read_text(encoding="utf-8")
+    assert shipped == schemas()[name], "run `make schemas`"

@@ -1,0 +1,229 @@
+"""Fusion: weights are the best of the grid, and never chosen by the rows they are scored on."""
+
+from __future__ import annotations
+
+import doctest
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import logsumexp
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+
+from serflow import fusion
+from serflow.fusion import LinearInterpolation, LogisticRegressionFusion, cross_fit, simplex_grid
+from serflow.metrics import METRICS, confusion
+
+FUSIONS = [
+    LinearInterpolation,
+    lambda: LinearInterpolation(step=0.1, objective="uar"),
+    lambda: LinearInterpolation(objective="nll"),
+    LogisticRegressionFusion,
+]
+
+
+def systems(n_systems=2, n=120, n_classes=3, seed=0):
+    """Make log-posteriors of systems that beat chance and err independently, and the labels."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % n_classes
+    scores = rng.normal(size=(n_systems, n, n_classes)) + 1.2 * np.eye(n_classes)[y]
+    return scores - logsumexp(scores, axis=-1, keepdims=True), y
+
+
+def test_the_examples_in_the_documentation_run():
+    assert doctest.testmod(fusion).failed == 0
+
+
+@given(st.integers(1, 4), st.sampled_from([1.0, 0.5, 0.25, 0.2, 0.1, 0.05]))
+def test_the_grid_holds_every_weight_vector_once(n_systems, step):
+    grid = simplex_grid(n_systems, step)
+    assert len(grid) == comb(round(1 / step) + n_systems - 1, n_systems - 1)
+    assert len(np.unique(grid, axis=0)) == len(grid)
+    assert (grid >= 0).all()
+    np.testing.assert_allclose(grid.sum(axis=1), 1, atol=1e-12)
+    np.testing.assert_allclose(grid / step, np.rint(grid / step), atol=1e-9)
+
+
+def test_the_paper_grid_has_21_points():
+    np.testing.assert_allclose(simplex_grid(2, 0.05)[:, 0], np.linspace(0, 1, 21), atol=1e-12)
+
+
+@pytest.mark.parametrize("step", [0.3, 0.0, -0.1, 1.5])
+def test_a_step_that_does_not_divide_one_is_refused(step):
+    with pytest.raises(ValueError, match="expected 1 divided by a whole number"):
+        simplex_grid(2, step)
+
+
+def test_a_grid_too_large_to_search_is_refused_before_it_fills_the_memory():
+    with pytest.raises(ValueError, match="take a coarser step"):
+        simplex_grid(10, 0.05)
+
+
+@given(st.integers(0, 10_000), st.integers(0, 1))
+@settings(max_examples=25)
+def test_interpolation_at_weight_one_is_the_single_system(seed, chosen):
+    stack, y = systems(seed=seed, n=30)
+    interpolation = LinearInterpolation().fit(stack, y)
+    interpolation.weights_ = np.eye(2)[chosen]
+    np.testing.assert_array_equal(interpolation.predict_log_proba(stack), stack[chosen])
+
+
+def test_interpolation_is_linear_in_probability_not_in_log_probability():
+    stack, y = systems(n_systems=3)
+    interpolation = LinearInterpolation(step=0.1).fit(stack, y)
+    np.testing.assert_allclose(
+        np.exp(interpolation.predict_log_proba(stack)),
+        np.tensordot(interpolation.weights_, np.exp(stack), axes=1),
+        atol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("objective", ["macro_f1", "uar", "nll"])
+def test_the_objective_curve_is_what_each_grid_point_scores(objective, monkeypatch):
+    """Chunks of three points: the seams between chunks must not lose or shift a point."""
+    stack, y = systems()
+    monkeypatch.setattr(fusion, "CHUNK_VALUES", 3 * stack[0].size)
+    interpolation = LinearInterpolation(objective=objective).fit(stack, y)
+    curve = []
+    for weights in interpolation.grid_:
+        fused = np.log(np.tensordot(weights, np.exp(stack), axes=1))
+        if objective == "nll":
+            curve.append(-fused[np.arange(len(y)), y].mean())
+        else:
+            curve.append(METRICS[objective](confusion(y, fused.argmax(axis=1), 3)))
+    np.testing.assert_allclose(interpolation.objective_, curve, atol=1e-12)
+    best = min(curve) if objective == "nll" else max(curve)
+    chosen = (interpolation.grid_ == interpolation.weights_).all(axis=1)
+    np.testing.assert_allclose(interpolation.objective_[chosen], [best], atol=1e-12)
+
+
+def test_among_equally_good_weights_the_most_even_is_taken():
+    """A tie broken by search order hands one system all the weight by accident."""
+    stack, y = systems(n_systems=3)
+    same = LinearInterpolation(step=0.05).fit(np.stack([stack[0]] * 3), y)
+    np.testing.assert_allclose(same.weights_, [0.3, 0.35, 0.35])
+
+
+def test_a_useless_system_gets_little_weight_and_fusion_beats_both():
+    stack, y = systems(n=600)
+    rng = np.random.default_rng(1)
+    noise = np.log(rng.dirichlet([1, 1, 1], size=600))
+    against_noise = LinearInterpolation(objective="nll").fit([stack[0], noise], y)
+    assert against_noise.weights_[0] > 0.8
+    curve = LinearInterpolation().fit(stack, y).objective_
+    assert curve.max() > max(curve[0], curve[-1]) + 0.02
+
+
+@given(st.integers(0, 10_000), st.permutations(range(3)))
+@settings(max_examples=8, deadline=None)
+def test_class_order_does_not_matter(seed, order):
+    stack, y = systems(seed=seed, n=60)
+    order = np.array(order)
+    renamed = np.argsort(order)[y]
+    for make_fusion, tolerance in zip(FUSIONS, (1e-9, 1e-9, 1e-9, 1e-2), strict=True):
+        fused = make_fusion().fit(stack, y).predict_log_proba(stack)
+        again = make_fusion().fit(stack[..., order], renamed).predict_log_proba(stack[..., order])
+        np.testing.assert_allclose(again, fused[:, order], atol=tolerance)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 7])
+def test_logistic_regression_fusion_is_scikit_learns(n_classes):
+    stack, y = systems(n_classes=n_classes, n=210)
+    ours = LogisticRegressionFusion().fit(stack, y).predict_log_proba(stack)
+    features = np.hstack(list(stack))
+    theirs = LogisticRegression(C=1.0, max_iter=1000).fit(features, y).predict_log_proba(features)
+    np.testing.assert_allclose(ours, theirs, atol=1e-9)
+
+
+@pytest.mark.parametrize("make_fusion", FUSIONS)
+def test_impossible_classes_make_no_nan(make_fusion):
+    """A confident system writes -inf for the other classes, sometimes for the right one."""
+    stack, y = systems(n=60)
+    certain = np.where(np.eye(3)[stack[0].argmax(axis=1)] > 0, 0.0, -np.inf)
+    for second in (stack[1], certain):
+        fused = make_fusion().fit([certain, second], y).predict_log_proba([certain, second])
+        assert not np.isnan(fused).any()
+        np.testing.assert_allclose(logsumexp(fused, axis=1), 0, atol=1e-9)
+
+
+def test_a_class_without_fit_rows_is_an_error_that_names_it():
+    """scikit-learn would drop the class and shift every later column by one."""
+    stack, y = systems()
+    with pytest.raises(ValueError, match="no fit row has class 1: the regression cannot learn it"):
+        LogisticRegressionFusion().fit(stack[:, y != 1], y[y != 1])
+    with pytest.raises(ValueError, match="fusion for fold 'a', fitted on the other folds: no fit"):
+        cross_fit(LogisticRegressionFusion, stack, y, np.where(y == 1, "a", "b"))
+
+
+@pytest.mark.parametrize("make_fusion", FUSIONS)
+def test_scored_rows_never_choose_their_own_weights(make_fusion):
+    """Whatever the labels of a fold's rows, that fold's fused posteriors stay bit for bit."""
+    stack, y = systems(n_systems=3)
+    folds = np.random.default_rng(0).integers(0, 4, size=len(y))
+    fused, fusions = cross_fit(make_fusion, stack, y, folds)
+    assert list(fusions) == [0, 1, 2, 3]
+    for fold in range(4):
+        scored = folds == fold
+        other = y.copy()
+        other[scored] = np.random.default_rng(fold).permutation(y[scored])
+        again, _ = cross_fit(make_fusion, stack, other, folds)
+        np.testing.assert_array_equal(again[scored], fused[scored])
+
+
+def test_cross_fit_puts_each_row_back_in_its_place():
+    stack, y = systems()
+    folds = np.array(["x", "y"])[np.random.default_rng(0).integers(0, 2, size=len(y))]
+    fused, fusions = cross_fit(LogisticRegressionFusion, stack, y, folds)
+    for fold in ("x", "y"):
+        rows = folds == fold
+        alone = LogisticRegressionFusion().fit(stack[:, ~rows], y[~rows])
+        expected = alone.predict_log_proba(stack[:, rows])
+        np.testing.assert_array_equal(fused[rows], expected)
+        np.testing.assert_array_equal(fusions[fold].predict_log_proba(stack[:, rows]), expected)
+
+
+def test_one_fold_cannot_be_cross_fitted():
+    stack, y = systems()
+    with pytest.raises(ValueError, match="needs two folds or more; all rows are in fold 3"):
+        cross_fit(LinearInterpolation, stack, y, np.full(len(y), 3))
+
+
+@pytest.mark.parametrize("make_fusion", FUSIONS)
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda stack, y: (np.exp(stack), y), "system 0, row 0 holds no log-posteriors"),
+        (lambda stack, y: ([stack[0], stack[1][:-1]], y), r"shapes \[\(120, 3\), \(119, 3\)\]"),
+        (lambda stack, y: (np.where(stack == stack[1, 5, 0], np.nan, stack), y), "system 1, row 5"),
+        (lambda stack, y: ([], y), "have shapes"),
+        (lambda stack, y: (stack, y[:-1]), r"y has shape \(119,\); expected \(120,\)"),
+        (lambda stack, y: (stack, y + 1), "y holds 3 in row 2"),
+    ],
+)
+def test_wrong_input_is_named(make_fusion, spoil, message):
+    """Probabilities where logarithms are due, tables of different rows, labels of another order."""
+    with pytest.raises(ValueError, match=message):
+        make_fusion().fit(*spoil(*systems()))
+
+
+@pytest.mark.parametrize("make_fusion", FUSIONS)
+def test_a_fusion_refuses_another_number_of_systems(make_fusion):
+    stack, y = systems()
+    with pytest.raises(ValueError, match="1 systems to fuse; the fusion was fitted on 2"):
+        make_fusion().fit(stack, y).predict_log_proba(stack[:1])
+
+
+def test_an_unknown_objective_is_refused():
+    with pytest.raises(ValueError, match="objective is 'f1'; expected macro_f1, uar or nll"):
+        LinearInterpolation(objective="f1").fit(*systems())
+
+
+def test_fusions_can_be_cloned():
+    assert clone(LinearInterpolation(step=0.1)).get_params() == {
+        "step": 0.1,
+        "objective": "macro_f1",
+    }
+    assert clone(LogisticRegressionFusion(C=0.5)).C == 0.5

@@ -1,0 +1,47 @@
+# Audio: decoded once into one packed store per corpus; functionals, once per utterance.
+
+
+rule pack_audio:
+    input:
+        listing="results/corpora/{corpus}/listing.parquet",
+    output:
+        samples="results/corpora/{corpus}/audio.i16",
+        index="results/corpora/{corpus}/audio.parquet",
+        utterances="results/corpora/{corpus}/utterances.parquet",
+        skipped="results/corpora/{corpus}/skipped.parquet",
+    params:
+        settings=lambda w: canonical(
+            {
+                "folder": PLAN.corpus_folder(w.corpus),
+                "bad_audio": PLAN.corpora[w.corpus].bad_audio,
+            }
+        ),
+        code=PLAN.code("pack_audio.py"),
+    log:
+        "results/corpora/{corpus}/logs/pack_audio.log",
+    benchmark:
+        "results/corpora/{corpus}/benchmarks/pack_audio.tsv"
+    threads: 4
+    conda:
+        "../../envs/analysis.yaml"
+    script:
+        "../scripts/pack_audio.py"
+
+
+rule extract_functionals:
+    input:
+        samples="results/corpora/{corpus}/audio.i16",
+        index="results/corpora/{corpus}/audio.parquet",
+    output:
+        "results/corpora/{corpus}/functionals.parquet",
+    params:
+        code=PLAN.code("extract_functionals.py"),
+    log:
+        "results/corpora/{corpus}/logs/extract_functionals.log",
+    benchmark:
+        "results/corpora/{corpus}/benchmarks/extract_functionals.tsv"
+    threads: 4
+    conda:
+        "../../envs/analysis.yaml"
+    script:
+        "../scripts/extract_functionals.py"

@@ -1,0 +1,24 @@
+# Metrics with definitions and intervals; paired comparisons between systems.
+
+
+rule evaluate_study:
+    input:
+        posteriors=lambda w: PLAN.all_posteriors(w.study),
+        utterances="results/{study}/utterances.parquet",
+        transcripts=lambda w: PLAN.transcripts(w.study),
+    output:
+        scores="results/{study}/scores.parquet",
+        csv="results/{study}/scores.csv",
+        comparisons="results/{study}/comparisons.parquet",
+    params:
+        settings=lambda w: PLAN.settings(w.study, "intervals", "paper_values"),
+        code=PLAN.code("evaluate_study.py"),
+    log:
+        "results/{study}/logs/evaluate_study.log",
+    benchmark:
+        "results/{study}/benchmarks/evaluate_study.tsv"
+    localrule: True
+    conda:
+        "../../envs/analysis.yaml"
+    script:
+        "../scripts/evaluate_study.py"

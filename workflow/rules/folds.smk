@@ -1,0 +1,41 @@
+# The study's utterances, with its own classes, and their folds.
+
+
+rule select_utterances:
+    input:
+        PLAN.per_corpus("results/corpora/{corpus}/utterances.parquet"),
+    output:
+        utterances="results/{study}/utterances.parquet",
+        dropped="results/{study}/dropped.json",
+    params:
+        settings=lambda w: PLAN.settings(w.study, "classes", "labels"),
+        code=PLAN.code("select_utterances.py"),
+    log:
+        "results/{study}/logs/select_utterances.log",
+    benchmark:
+        "results/{study}/benchmarks/select_utterances.tsv"
+    localrule: True
+    conda:
+        "../../envs/analysis.yaml"
+    script:
+        "../scripts/select_utterances.py"
+
+
+rule assign_folds:
+    input:
+        utterances="results/{study}/utterances.parquet",
+    output:
+        folds="results/{study}/folds.parquet",
+        notes="results/{study}/folds.json",
+    params:
+        settings=lambda w: PLAN.settings(w.study, "folds", "classes"),
+        code=PLAN.code("assign_folds.py"),
+    log:
+        "results/{study}/logs/assign_folds.log",
+    benchmark:
+        "results/{study}/benchmarks/assign_folds.tsv"
+    localrule: True
+    conda:
+        "../../envs/analysis.yaml"
+    script:
+        "../scripts/assign_folds.py"

@@ -1,0 +1,33 @@
+# Late fusion: fitted on dev rows, or cross-fitted over folds; never on the rows that it is scored on.
+
+
+def fusion_inputs(wildcards):
+    """The posteriors of the fusion's systems, in its order."""
+    fusion = PLAN.studies[wildcards.study].fusions[wildcards.fusion]
+    base = f"results/{wildcards.study}/seed-{wildcards.seed}/posteriors"
+    return [f"{base}/{fusion.stage}/{system}.parquet" for system in fusion.systems]
+
+
+rule fuse_systems:
+    input:
+        fusion_inputs,
+    output:
+        posteriors="results/{study}/seed-{seed}/posteriors/fused/{fusion}.parquet",
+        weights="results/{study}/seed-{seed}/fusions/{fusion}.json",
+    params:
+        settings=lambda w: canonical(
+            {
+                "name": w.fusion,
+                **PLAN.studies[w.study].fusions[w.fusion].model_dump(mode="json"),
+            }
+        ),
+        code=PLAN.code("fuse_systems.py"),
+    log:
+        "results/{study}/logs/fuse_systems/{fusion}-seed-{seed}.log",
+    benchmark:
+        "results/{study}/benchmarks/fuse_systems.{fusion}-seed-{seed}.tsv"
+    localrule: True
+    conda:
+        "../../envs/analysis.yaml"
+    script:
+        "../scripts/fuse_systems.py"

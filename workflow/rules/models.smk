@@ -1,0 +1,70 @@
+# Pretrained models: fetched once, on a machine that reaches the hub; and the demo's tiny ones.
+
+
+rule fetch_model:
+    output:
+        "results/models/hub/{model}/model.json",
+    params:
+        settings=lambda w: canonical({"model": PLAN.hub_models()[f"hub/{w.model}"]}),
+        code=PLAN.code("fetch_model.py"),
+    log:
+        "results/models/hub/{model}.log",
+    localrule: True
+    conda:
+        "../../envs/train.yaml"
+    script:
+        "../scripts/fetch_model.py"
+
+
+rule make_demo_encoder:
+    output:
+        "results/models/demo-w2v-bert/model.json",
+    params:
+        code=PLAN.code("make_demo_encoder.py"),
+    log:
+        "results/models/demo-w2v-bert.log",
+    benchmark:
+        "results/models/benchmarks/make_demo_encoder.tsv"
+    localrule: True
+    conda:
+        "../../envs/train.yaml"
+    script:
+        "../scripts/make_demo_encoder.py"
+
+
+rule make_demo_language_model:
+    input:
+        utterances="results/corpora/demo/utterances.parquet",
+    output:
+        "results/models/demo-llama/model.json",
+    params:
+        code=PLAN.code("make_demo_language_model.py"),
+    log:
+        "results/models/demo-llama.log",
+    benchmark:
+        "results/models/benchmarks/make_demo_language_model.tsv"
+    localrule: True
+    conda:
+        "../../envs/train.yaml"
+    script:
+        "../scripts/make_demo_language_model.py"
+
+
+rule make_demo_canary:
+    input:
+        utterances="results/corpora/demo/utterances.parquet",
+        samples="results/corpora/demo/audio.i16",
+        index="results/corpora/demo/audio.parquet",
+    output:
+        "results/models/demo-canary/model.nemo",
+    params:
+        code=PLAN.code("make_demo_canary.py"),
+    log:
+        "results/models/demo-canary.log",
+    benchmark:
+        "results/models/benchmarks/make_demo_canary.tsv"
+    localrule: True
+    conda:
+        "../../envs/asr.yaml"
+    script:
+        "../scripts/make_demo_canary.py"

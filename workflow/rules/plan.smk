@@ -1,0 +1,35 @@
+# The typed settings, and what the rules ask of them. Nothing here reads data or computes.
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.basedir)
+SCRIPTS = ROOT / "workflow" / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from serflow.config.load import load
+from serflow.errors import UserError
+from serflow.invalidation import canonical
+from serflow.plan import Plan
+
+try:
+    PLAN = Plan(*load(config, ROOT / "studies"), scripts=SCRIPTS)
+except UserError as error:
+    raise WorkflowError(str(error))
+
+STUDIES = list(PLAN.studies)
+CORPORA = list(PLAN.corpora)
+
+
+wildcard_constraints:
+    study="[A-Za-z0-9][A-Za-z0-9_-]*",
+    corpus="[A-Za-z0-9][A-Za-z0-9_-]*",
+    system="[A-Za-z0-9][A-Za-z0-9_-]*",
+    fusion="[A-Za-z0-9][A-Za-z0-9_-]*",
+    asr="[A-Za-z0-9][A-Za-z0-9_-]*",
+    stage="raw|rebalanced",
+    seed=r"\d+",
+    fold=r"\d+",
+    shard=r"\d+",
+    shards=r"\d+",

@@ -1,0 +1,20 @@
+# Prior rebalancing: from the effective training prior to the study's target prior.
+
+
+rule rebalance_posteriors:
+    input:
+        "results/{study}/seed-{seed}/posteriors/raw/{system}.parquet",
+    output:
+        "results/{study}/seed-{seed}/posteriors/rebalanced/{system}.parquet",
+    params:
+        settings=lambda w: PLAN.settings(w.study, "prior"),
+        code=PLAN.code("rebalance_posteriors.py"),
+    log:
+        "results/{study}/logs/rebalance_posteriors/{system}-seed-{seed}.log",
+    benchmark:
+        "results/{study}/benchmarks/rebalance_posteriors.{system}-seed-{seed}.tsv"
+    localrule: True
+    conda:
+        "../../envs/analysis.yaml"
+    script:
+        "../scripts/rebalance_posteriors.py"

@@ -1,0 +1,58 @@
+# The page: one self-contained file, and the same figures for `snakemake --report`.
+
+
+rule write_report:
+    input:
+        scores="results/{study}/scores.parquet",
+        comparisons="results/{study}/comparisons.parquet",
+        posteriors=lambda w: PLAN.all_posteriors(w.study),
+        fusions=lambda w: PLAN.fusion_files(w.study),
+        utterances="results/{study}/utterances.parquet",
+        folds="results/{study}/folds.parquet",
+        fold_notes="results/{study}/folds.json",
+        dropped="results/{study}/dropped.json",
+        skipped=PLAN.per_corpus("results/corpora/{corpus}/skipped.parquet"),
+        transcripts=lambda w: PLAN.transcripts(w.study),
+    output:
+        page="results/{study}/report.html",
+        scores=report(
+            "results/{study}/figures/scores.svg",
+            caption="../report/scores.rst",
+            category="{study}",
+            labels={"figure": "Scores"},
+        ),
+        confusions=report(
+            "results/{study}/figures/confusions.svg",
+            caption="../report/confusions.rst",
+            category="{study}",
+            labels={"figure": "Confusion matrices"},
+        ),
+        priors=report(
+            "results/{study}/figures/priors.svg",
+            caption="../report/priors.rst",
+            category="{study}",
+            labels={"figure": "Class priors"},
+        ),
+        interpolation=report(
+            "results/{study}/figures/interpolation.svg",
+            caption="../report/interpolation.rst",
+            category="{study}",
+            labels={"figure": "Interpolation curves"},
+        ),
+    params:
+        settings=lambda w: canonical(
+            {
+                "study": w.study,
+                "config": PLAN.studies[w.study].model_dump(mode="json"),
+            }
+        ),
+        code=PLAN.code("write_report.py"),
+    log:
+        "results/{study}/logs/write_report.log",
+    benchmark:
+        "results/{study}/benchmarks/write_report.tsv"
+    localrule: True
+    conda:
+        "../../envs/analysis.yaml"
+    script:
+        "../scripts/write_report.py"

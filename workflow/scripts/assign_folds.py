@@ -1,0 +1,18 @@
+"""Assign every utterance its role in every fold."""
+
+import json
+
+from serflow import job
+from serflow.files import write_text
+from serflow.folds import assign
+from serflow.tables import FOLDS, UTTERANCES
+
+
+def main(smk, settings):
+    folds, notes = assign(UTTERANCES.read(smk.input.utterances), **settings["folds"])
+    FOLDS.write(folds, smk.output.folds)
+    write_text(smk.output.notes, json.dumps(notes, indent=1))
+
+
+if __name__ == "__main__":
+    job.run(main, snakemake)  # noqa: F821

@@ -1,0 +1,41 @@
+"""Score every posteriors table and every transcription of a study."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from serflow import job
+from serflow.evaluation import Evaluator
+from serflow.files import atomic
+from serflow.posteriors import read_posteriors
+from serflow.tables import COMPARISONS, SCORES, TRANSCRIPTS, UTTERANCES
+
+
+def main(smk, settings):
+    evaluator = Evaluator(
+        settings["study"],
+        UTTERANCES.read(smk.input.utterances),
+        paper_values=settings["paper_values"],
+        **settings["intervals"],
+    )
+    by_seed = {}
+    for path in map(Path, smk.input.posteriors):
+        table = read_posteriors(path)
+        by_seed.setdefault(table.seed, {})[path.parent.name, path.stem] = table
+    scores, comparisons = [], []
+    for seed, tables in by_seed.items():
+        for (stage, system), table in tables.items():
+            scores += evaluator.scores(table, system, stage)
+        comparisons += evaluator.compare(tables)
+    if smk.input.get("transcripts"):
+        transcripts = pd.concat([TRANSCRIPTS.read(path) for path in smk.input.transcripts])
+        scores += evaluator.word_errors(transcripts, seed=min(by_seed))
+    frame = pd.DataFrame(scores)
+    SCORES.write(frame, smk.output.scores)
+    COMPARISONS.write(pd.DataFrame(comparisons), smk.output.comparisons)
+    with atomic(smk.output.csv) as partial:
+        frame.to_csv(partial, index=False)
+
+
+if __name__ == "__main__":
+    job.run(main, snakemake)  # noqa: F821

@@ -1,0 +1,1 @@
+"""serflow: speech emotion recognition experiments, from corpora to final metric tables."""

@@ -1,0 +1,1 @@
+"""Automatic speech recognition: from packed audio to one transcript row per utterance."""

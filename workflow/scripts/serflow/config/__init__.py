@@ -1,0 +1,1 @@
+"""The typed description of `config.yaml` and `studies/*.yaml`."""

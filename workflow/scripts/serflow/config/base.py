@@ -1,0 +1,52 @@
+"""The strict base of every settings type, and errors that name the key, the nearest one and the file."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from serflow.errors import UserError
+
+
+class Strict(BaseModel):
+    """Settings in which an unknown key is an error that names the nearest valid key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in data:
+                if key not in cls.model_fields:
+                    raise PydanticCustomError(
+                        "unknown_key", "{message}", {"message": _unknown_key(key, cls.model_fields)}
+                    )
+        return data
+
+
+def _unknown_key(key: str, valid: Any) -> str:
+    nearest = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.5)
+    hint = f"did you mean '{nearest[0]}'?" if nearest else f"valid keys: {', '.join(valid)}"
+    return f"unknown key '{key}'; {hint}"
+
+
+def validated(kind: type[Strict], data: Any, where: str) -> Any:
+    """Validate `data` as `kind`.
+
+    Raises
+    ------
+    UserError
+        Lists every fault with its key path and `where` (the file's name).
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        faults = [
+            f"  {'.'.join(str(part) for part in fault['loc']) or '(top level)'}: {fault['msg']}"
+            for fault in error.errors()
+        ]
+        raise UserError(f"{where} is not valid:\n" + "\n".join(faults)) from None

@@ -1,0 +1,1 @@
+"""One settings type per system family."""

@@ -1,0 +1,59 @@
+"""Settings of the `speech_classifier` family: encoder, attentive pooling, head."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from serflow.config.base import Strict
+from serflow.config.families.training import Fraction, LoraSettings, Positive, TrainingSettings
+
+
+class CropSettings(Strict):
+    """Random chunks of the training utterances, in seconds."""
+
+    min_s: Positive = 2.0
+    max_s: Positive = 4.0
+
+
+class HeadSettings(Strict):
+    """Attentive pooling, one dense layer with ReLU and batch normalisation, the output layer."""
+
+    pooling: Literal["attentive_statistics", "attentive", "mean"] = "attentive_statistics"
+    bottleneck: Annotated[int, Field(ge=1)] = 128
+    hidden: Annotated[int, Field(ge=1)] = 768
+    dropout: Fraction = 0.0
+
+
+class SpeechClassifierConfig(Strict):
+    """A transformers speech encoder with pooling and a classification head."""
+
+    inputs: ClassVar[tuple[str, ...]] = ("audio",)
+
+    family: Literal["speech_classifier"]
+    model: str = Field(description="Hub id or local folder of the encoder.")
+    initial: Literal["pretrained", "random"] = Field(
+        "pretrained", description="Load the encoder's weights, or train it from scratch."
+    )
+    adaptation: Literal["full", "lora", "frozen"] = "lora"
+    lora: LoraSettings | None = None
+    head: HeadSettings = HeadSettings()
+    crop: CropSettings | None = Field(
+        None, description="Training on random chunks; null trains on whole utterances."
+    )
+    max_seconds: Positive = Field(
+        30.0, description="Longer utterances are scored in chunks of this length, averaged."
+    )
+    training: TrainingSettings = TrainingSettings()
+    resources: Literal["cpu", "gpu"] = "gpu"
+
+    @model_validator(mode="after")
+    def _lora_goes_with_lora(self) -> SpeechClassifierConfig:
+        if (self.adaptation == "lora") != (self.lora is not None):
+            raise ValueError("'lora' settings are needed exactly when adaptation is 'lora'")
+        return self
+
+    def models(self) -> tuple[str, ...]:
+        """Names of the pretrained models that training loads."""
+        return (self.model,)

@@ -1,0 +1,34 @@
+"""Settings of the `text_classifier` family: transformers sequence classification."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from serflow.config.base import Strict
+from serflow.config.families.training import LoraSettings, TrainingSettings
+
+
+class TextClassifierConfig(Strict):
+    """A transformers sequence classifier over the transcripts."""
+
+    inputs: ClassVar[tuple[str, ...]] = ("transcripts",)
+
+    family: Literal["text_classifier"]
+    model: str = Field(description="Hub id or local folder of the language model and tokenizer.")
+    adaptation: Literal["full", "lora", "frozen"] = "full"
+    lora: LoraSettings | None = None
+    max_tokens: Annotated[int, Field(ge=1)] = 512
+    training: TrainingSettings = TrainingSettings()
+    resources: Literal["cpu", "gpu"] = "gpu"
+
+    @model_validator(mode="after")
+    def _lora_goes_with_lora(self) -> TextClassifierConfig:
+        if (self.adaptation == "lora") != (self.lora is not None):
+            raise ValueError("'lora' settings are needed exactly when adaptation is 'lora'")
+        return self
+
+    def models(self) -> tuple[str, ...]:
+        """Names of the pretrained models that training loads."""
+        return (self.model,)

@@ -1,0 +1,58 @@
+"""Settings that every trained network shares: the optimiser, batches, epochs, LoRA."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from serflow.config.base import Strict
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class LoraSettings(Strict):
+    """Low-rank adaptation of the encoder's linear layers (peft)."""
+
+    rank: Annotated[int, Field(ge=1)] = 32
+    alpha: Positive = 32
+    dropout: Fraction = 0.05
+    target_modules: Annotated[list[str], Field(min_length=1)] = Field(
+        description="Name endings of the adapted linear layers, as in peft."
+    )
+
+
+class TrainingSettings(Strict):
+    """One optimisation run (Hugging Face Trainer)."""
+
+    epochs: Annotated[int, Field(ge=1)] = 10
+    batch_size: Annotated[int, Field(ge=2)] = 16
+    accumulation: Annotated[int, Field(ge=1)] = Field(
+        1, description="Batches per optimiser step: the effective batch is batch_size times this."
+    )
+    learning_rate: Positive = 1e-4
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: Fraction = Field(0.1, description="Share of the steps with a rising learning rate.")
+    max_grad_norm: Positive = 1.0
+    select: Literal["last", "best"] = Field(
+        "last", description="Which epoch predicts: the last, or the best macro-F1 on dev rows."
+    )
+    checkpoint_every: Annotated[int, Field(ge=1)] = Field(
+        1, description="Epochs between checkpoints; a killed job resumes at the last one."
+    )
+    batches: Literal["bucketed", "random"] = Field(
+        "bucketed", description="Batches of like durations, or of random utterances."
+    )
+    class_weights: Literal["none", "inverse"] = Field(
+        "none", description="Weights of the classes in the loss; part of the effective prior."
+    )
+    balanced_sampling: bool = Field(
+        False, description="Draw classes equally often; part of the effective prior."
+    )
+    bf16: Literal["auto", "never"] = Field(
+        "auto", description="bfloat16 where the device has it."
+    )
+    gradient_checkpointing: bool = False

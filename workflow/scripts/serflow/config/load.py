@@ -1,0 +1,83 @@
+"""Load `config.yaml` and the studies that it names, and check that they agree."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from serflow.config.base import validated
+from serflow.config.site import SiteConfig
+from serflow.config.study import StudyConfig
+from serflow.errors import UserError
+
+
+def load_study(path: Path) -> StudyConfig:
+    """Read one study file."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {error}") from None
+    return validated(StudyConfig, data, str(path))
+
+
+def load(config: dict[str, Any], folder: Path) -> tuple[SiteConfig, dict[str, StudyConfig]]:
+    """Validate the machine's settings and load the studies that they name.
+
+    Parameters
+    ----------
+    config : dict
+        `config.yaml` as Snakemake hands it over, command-line values merged in.
+    folder : Path
+        Where the study files lie.
+
+    Raises
+    ------
+    UserError
+        For unknown keys, unknown studies, and studies that give one corpus or one transcription
+        two meanings: those results are shared between studies.
+    """
+    site = validated(SiteConfig, config, "config.yaml")
+    known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    studies = {}
+    for name in site.studies:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(known)}"
+            raise UserError(f"config.yaml: studies: there is no {folder / name}.yaml; {hint}")
+        study = load_study(known[name])
+        overrides: dict[str, Any] = {}
+        if site.seeds is not None:
+            overrides["seeds"] = site.seeds
+        if site.shards is not None and study.asr is not None:
+            overrides["asr"] = study.asr.model_copy(update={"shards": site.shards})
+        studies[name] = study.model_copy(update=overrides)
+    _check_shared(studies)
+    return site, studies
+
+
+def _check_shared(studies: dict[str, StudyConfig]) -> None:
+    seen: dict[tuple[str, str], tuple[str, Any]] = {}
+    for study_name, study in studies.items():
+        shared = [("corpus", name, block) for name, block in study.corpora.items()]
+        if study.asr is not None:
+            shared.append(("asr", study.asr.name, study.asr))
+        for kind, name, block in shared:
+            first_study, first = seen.setdefault((kind, name), (study_name, block))
+            if first != block:
+                raise UserError(
+                    f"studies {first_study} and {study_name} describe {kind} '{name}' differently; "
+                    "its results are shared, so give one of them another name"
+                )
+
+
+def is_local(model: str) -> bool:
+    """Whether a model's name is a path rather than a hub id ('owner/name')."""
+    return model.startswith(("/", "./", "../", "~", "results/")) or model.endswith(".nemo")
+
+
+def hub_folder(model: str) -> str:
+    """Folder below `results/models` that holds a fetched hub model."""
+    return "hub/" + model.replace("/", "--")

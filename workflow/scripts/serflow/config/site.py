@@ -1,0 +1,29 @@
+"""`config.yaml`: which studies to run and where this machine keeps things. No science."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from serflow.config.base import Strict
+
+
+class SiteConfig(Strict):
+    """The machine-level settings of `config.yaml`."""
+
+    studies: Annotated[list[str], Field(min_length=1)] = Field(
+        ["demo"], description="Studies to run: names of files in studies/, without .yaml."
+    )
+    paths: dict[str, str | None] = Field(
+        {}, description="Folder of each corpus that is not downloaded: corpus name -> path."
+    )
+    models: dict[str, str] = Field(
+        {}, description="Hub id -> local folder, for machines that cannot reach the hub."
+    )
+    seeds: Annotated[list[int], Field(min_length=1)] | None = Field(
+        None, description="Overrides the seeds of every study; null keeps each study's own."
+    )
+    shards: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Transcription jobs per corpus; null keeps each study's own."
+    )

@@ -1,0 +1,1 @@
+"""One module per corpus: from file names and annotations to utterance rows."""

@@ -1,0 +1,156 @@
+"""What every corpus module checks before its listing is believed: folder, names and counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from serflow.errors import UserError, name_some
+from serflow.tables import LISTING, NUMBER
+
+
+def corpus_folder(corpus: str, root: str | Path, holds: str) -> Path:
+    """Return `root` as a path once it is a folder with something in it.
+
+    Parameters
+    ----------
+    corpus : str
+        Its key under `paths` in config.yaml.
+    root : path
+    holds : str
+        What the folder should hold, for the message.
+
+    Raises
+    ------
+    UserError
+        The folder is missing, is a file, or is empty.
+    """
+    root = Path(root)
+    if not root.exists():
+        fault = "does not exist"
+    elif not root.is_dir():
+        fault = "is a file, not a folder"
+    elif not any(root.iterdir()):
+        fault = "is empty"
+    else:
+        return root
+    raise UserError(f"corpus '{corpus}': {root} {fault}. {point_to(corpus, holds)}")
+
+
+def point_to(corpus: str, holds: str) -> str:
+    """The advice of every message about a folder: what to write into config.yaml."""
+    return f"Set `paths: {{{corpus}: ...}}` in config.yaml to the folder that holds {holds}."
+
+
+def files_with_suffix(corpus: str, folder: Path, suffix: str, holds: str) -> list[Path]:
+    """Files of `folder` with `suffix` in any case, sorted by name.
+
+    Hidden files are passed over: macOS puts a `._name.wav` beside every `name.wav` in its archives.
+
+    Raises
+    ------
+    UserError
+        There are none.
+    """
+    files = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() == suffix and not path.name.startswith(".")
+    )
+    if not files:
+        raise UserError(
+            f"corpus '{corpus}': no *{suffix} file in {folder}. {point_to(corpus, holds)}"
+        )
+    return files
+
+
+def parse_all(
+    corpus: str, files: Iterable[Path], parse: Callable[[Path], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Apply `parse` to every file.
+
+    Parameters
+    ----------
+    parse : callable
+        Returns a row; raises ValueError with the reason when a name does not follow the scheme.
+
+    Raises
+    ------
+    UserError
+        Lists the names that do not follow the scheme, each with its reason.
+    """
+    rows, faults = [], []
+    for file in files:
+        try:
+            rows.append(parse(file))
+        except ValueError as error:
+            faults.append(f"{file.name} ({error})")
+    if faults:
+        raise UserError(
+            f"corpus '{corpus}': {len(faults)} names do not follow the corpus's scheme: "
+            f"{name_some(faults, 20)}. Take foreign files out of the folder, or name them back."
+        )
+    return rows
+
+
+def check_complete(
+    corpus: str,
+    found: Iterable[str],
+    expected: Iterable[str],
+    groups: Mapping[str, tuple[Iterable[str], Mapping[str, int]]],
+) -> None:
+    """Compare a corpus with what was published.
+
+    Parameters
+    ----------
+    corpus : str
+    found, expected : iterable of str
+        Names of utterances or files.
+    groups : mapping of str to (iterable of str, mapping of str to int)
+        For each grouping (class, session, speaker), the group of every utterance found and the
+        published count of each group.
+
+    Raises
+    ------
+    UserError
+        Names the missing, the surplus and the groups whose counts differ.
+    """
+    found, expected = list(found), list(expected)
+    missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    faults = [f"{len(found)} utterances, published {len(expected)}"] if missing or extra else []
+    if missing:
+        faults.append(f"missing: {name_some(missing, 20)}")
+    if extra:
+        faults.append(f"not part of it: {name_some(extra, 20)}")
+    for grouping, (values, published) in groups.items():
+        counts = Counter(values)
+        for group in sorted(set(counts) | set(published)):
+            if counts[group] != published.get(group, 0):
+                faults.append(
+                    f"{grouping} {group}: {counts[group]}, published {published.get(group, 0)}"
+                )
+    if faults:
+        raise UserError(
+            f"corpus '{corpus}' is not as published:\n  "
+            + "\n  ".join(faults)
+            + "\nUnpack it again, or set `subset: true` for this corpus in the study to accept "
+            "what is there."
+        )
+
+
+def listing(corpus: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Turn parsed rows into a checked `tables.LISTING`, sorted by utterance id.
+
+    Columns that the rows do not have are filled with missing values.
+    """
+    frame = pd.DataFrame(list(rows)).assign(corpus=corpus)
+    frame = frame.reindex(columns=list(LISTING.columns)).astype(
+        {c: "float64" if kind == NUMBER else "str" for c, kind in LISTING.columns.items()}
+    )
+    frame = frame.sort_values("utterance_id", ignore_index=True)
+    LISTING.check(frame, f"parsed from corpus '{corpus}'")
+    return frame

@@ -1,0 +1,1 @@
+"""What the demo study needs instead of downloads: synthetic speech and tiny checkpoints."""

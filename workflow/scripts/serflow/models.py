@@ -1,0 +1,94 @@
+"""Folders of pretrained models: whole or absent, with a record of where they came from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from serflow.errors import UserError
+from serflow.files import write_text
+
+RECORD = "model.json"
+# Weights as safetensors, NeMo archives, configurations and tokenizers; never code.
+WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.nemo", "*.yaml", "*.jinja"]
+# Only models that have no safetensors need these; they are loaded with weights_only.
+PICKLED = ["*.bin", "*.pt"]
+
+
+@contextmanager
+def made_whole(folder: Path, origin: str, **record: str) -> Iterator[Path]:
+    """Yield a temporary folder, and rename it to `folder` when it is complete.
+
+    Parameters
+    ----------
+    folder : Path
+    origin : str
+        What the model is, for the record `model.json` inside the folder.
+    **record : str
+        Further entries of the record; the caller may also write `model.json` itself.
+    """
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if not (partial / RECORD).exists():
+            write_text(partial / RECORD, json.dumps({"origin": origin, **record}, indent=1))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def location(file: str) -> str:
+    """What a loader is given for a rule's model input: the `.nemo` file, or the file's folder."""
+    return file if file.endswith(".nemo") else str(Path(file).parent)
+
+
+def fetch(model: str, folder: Path) -> None:
+    """Download a hub model's current revision into `folder` and record that revision.
+
+    Parameters
+    ----------
+    model : str
+        Hub id, `owner/name` or `owner/name@revision`.
+
+    Raises
+    ------
+    UserError
+        When the hub cannot be reached, does not know the model, or asks for a licence.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    name, _, revision = model.partition("@")
+    try:
+        info = HfApi().model_info(name, revision=revision or None)
+        files = [entry.rfilename for entry in info.siblings or []]
+        pickled = [] if any(f.endswith((".safetensors", ".nemo")) for f in files) else PICKLED
+        with made_whole(folder, name, revision=info.sha or "") as partial:
+            snapshot_download(
+                name, revision=info.sha, local_dir=partial, allow_patterns=WANTED + pickled
+            )
+            shutil.rmtree(partial / ".cache", ignore_errors=True)
+    except GatedRepoError:
+        raise UserError(
+            f"{name} asks for a licence: accept it on the model's hub page, put an access token "
+            "into the environment variable HF_TOKEN, and run again"
+        ) from None
+    except RepositoryNotFoundError:
+        raise UserError(
+            f"the hub has no model '{name}', or your HF_TOKEN may not see it; check the name in "
+            "the study, or give a local folder under 'models:' in config.yaml"
+        ) from None
+    except (HfHubHTTPError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"cannot fetch {name} from the hub ({reason}). Run this rule on a machine with "
+            f"internet, or copy the model there and add to config.yaml:\n"
+            f"  models:\n    {name}: /path/to/{name.rsplit('/', 1)[-1]}"
+        ) from None

@@ -1,0 +1,1 @@
+"""torch modules: pooling, heads, losses, and the loaders that build each backbone."""

@@ -1,0 +1,226 @@
+"""Any transformers speech encoder behind one face: padded inputs in, frames and their mask out.
+
+wav2vec2, HuBERT and WavLM read waveforms ("input_values"), Wav2Vec2-BERT reads stacked filter-bank
+features ("input_features"). Padding changes nothing: an utterance alone and in a batch give the same
+frames, which transformers itself does not guarantee (see `FrontEnd` and `MaskedGroupNorm`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    PreTrainedModel,
+    SeamlessM4TFeatureExtractor,
+)
+
+from serflow.audio import SAMPLE_RATE
+from serflow.errors import UserError
+from serflow.nets.adaptation import Adaptation, Lora, adapt, enable_gradient_checkpointing
+from serflow.nets.loading import SAFE, SAFE_WEIGHTS, check_complete, loading
+
+# The shortest input that every front end turns into a frame (receptive field: 25 ms, two frames
+# stacked); shorter utterances are filled with silence.
+MIN_SAMPLES = SAMPLE_RATE // 10
+
+# Tensors that fine-tuning does not use, or that older checkpoints store under another name.
+OPTIONAL_WEIGHTS = ("masked_spec_embed", "parametrizations.weight", "pooler.")
+
+
+class FrontEnd:
+    """The feature extractor of a model, applied to one utterance at a time.
+
+    Extracting a padded batch is wrong for models whose extractor has no attention mask (wav2vec2
+    and HuBERT base): the padding enters their mean and variance.
+
+    Parameters
+    ----------
+    source : str
+        Hub id or local folder.
+
+    Attributes
+    ----------
+    key : {"input_values", "input_features"}
+        What the encoder reads.
+    costly : bool
+        Whether extraction takes long enough to be worth keeping.
+    """
+
+    def __init__(self, source: str) -> None:
+        with loading(source, "feature extractor"):
+            self._extractor = AutoFeatureExtractor.from_pretrained(source, **SAFE)
+        if self._extractor.sampling_rate != SAMPLE_RATE:
+            raise UserError(
+                f"'{source}' expects {self._extractor.sampling_rate} Hz, but serflow's audio is at "
+                f"{SAMPLE_RATE} Hz; choose an encoder for 16 kHz"
+            )
+        self.key = self._extractor.model_input_names[0]
+        if isinstance(self._extractor, SeamlessM4TFeatureExtractor):
+            self._extractor._extract_fbank_features = self._filter_bank
+        self.costly = self.key == "input_features"
+
+    def __call__(self, samples: NDArray[np.float32]) -> Tensor:
+        """Features of one utterance.
+
+        Parameters
+        ----------
+        samples : ndarray of float32, shape (n,)
+            16 kHz, in [-1, 1].
+
+        Returns
+        -------
+        Tensor of float32, shape (time,) for waveforms or (time, features)
+        """
+        if len(samples) < MIN_SAMPLES:
+            samples = np.pad(samples, (0, MIN_SAMPLES - len(samples)))
+        batch = self._extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="np")
+        features = np.asarray(batch[self.key][0], dtype=np.float32)
+        if self.key == "input_features":
+            # An odd number of frames is stacked with one of padding, which the mask leaves out.
+            features = features[np.asarray(batch["attention_mask"][0], dtype=bool)]
+        return torch.from_numpy(np.ascontiguousarray(features))
+
+    def _filter_bank(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Kaldi's log mel filter bank as transformers computes it, all frames at once.
+
+        transformers loops over frames in Python, which takes ten times as long.
+        """
+        frames = sliding_window_view(samples.astype(np.float64) * 2**15, 400)[::160]
+        frames = frames - frames.mean(axis=1, keepdims=True)
+        frames[:, 1:] -= 0.97 * frames[:, :-1]
+        frames[:, 0] *= 1 - 0.97
+        spectrum = np.fft.rfft(frames * self._extractor.window, n=512).astype(np.complex64)
+        power = np.abs(spectrum, dtype=np.float64) ** 2
+        mel = np.maximum(1.192092955078125e-07, power @ self._extractor.mel_filters)
+        return np.log(mel).astype(np.float32)
+
+
+class SpeechEncoder(nn.Module):
+    """A speech encoder and its adaptation.
+
+    Parameters
+    ----------
+    source : str
+        Hub id or local folder.
+    initial : {"pretrained", "random"}
+        Load the weights, or draw them from torch's generator by the model's own scheme.
+    adaptation : {"full", "lora", "frozen"}
+    lora : Lora, optional
+        Needed with adaptation "lora".
+    gradient_checkpointing : bool
+
+    Attributes
+    ----------
+    output_size : int
+        Dimension of a frame.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        initial: Literal["pretrained", "random"] = "pretrained",
+        adaptation: Adaptation = "full",
+        lora: Lora | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        backbone = _load(source, initial)
+        _mask_group_norm(backbone)
+        if gradient_checkpointing and adaptation != "frozen":
+            enable_gradient_checkpointing(backbone)
+        self.frozen = adaptation == "frozen"
+        self.output_size = backbone.config.hidden_size
+        self.backbone = adapt(backbone, adaptation, lora)
+
+    def train(self, mode: bool = True) -> SpeechEncoder:
+        """Set training mode; a frozen encoder keeps its dropout off."""
+        return super().train(mode and not self.frozen)
+
+    def forward(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode.
+
+        Parameters
+        ----------
+        inputs : Tensor of float32, shape (batch, samples) or (batch, time, features)
+            Right-padded output of `FrontEnd`.
+        mask : Tensor of bool, shape (batch, samples) or (batch, time)
+            True for real positions.
+
+        Returns
+        -------
+        frames : Tensor of float, shape (batch, frames, output_size)
+        frame_mask : Tensor of bool, shape (batch, frames)
+        """
+        model = self.backbone
+        model = model.get_base_model() if isinstance(model, PeftModel) else model
+        for part in model.modules():
+            if isinstance(part, MaskedGroupNorm):
+                kernel, stride = model.config.conv_kernel[0], model.config.conv_stride[0]
+                part.lengths = (mask.sum(dim=1) - kernel) // stride + 1
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            frames = self.backbone(inputs, attention_mask=mask.long()).last_hidden_state
+        if frames.shape[1] == mask.shape[1]:
+            return frames, mask
+        return frames, model._get_feature_vector_attention_mask(frames.shape[1], mask.long()).bool()
+
+
+class MaskedGroupNorm(nn.GroupNorm):
+    """One group per channel, statistics over the real positions only.
+
+    wav2vec2 and HuBERT base normalise their first convolution over time, padding included, so a
+    prediction would depend on the other utterances of its batch.
+
+    Attributes
+    ----------
+    lengths : Tensor of int, shape (batch,)
+        Real positions of each row; set by the encoder before each forward pass.
+    """
+
+    lengths: Tensor
+
+    def forward(self, channels: Tensor) -> Tensor:
+        """Normalise (batch, channels, time); the output on padding means nothing."""
+        time = torch.arange(channels.shape[-1], device=channels.device)
+        mask = (time < self.lengths.unsqueeze(1)).unsqueeze(1)
+        count = self.lengths.view(-1, 1, 1)
+        values = channels.float()
+        mean = (values * mask).sum(dim=-1, keepdim=True) / count
+        variance = ((values - mean) * mask).square().sum(dim=-1, keepdim=True) / count
+        values = (values - mean) * torch.rsqrt(variance + self.eps)
+        return values * self.weight.unsqueeze(1) + self.bias.unsqueeze(1)
+
+
+def _mask_group_norm(backbone: PreTrainedModel) -> None:
+    for part in list(backbone.modules()):
+        for name, child in part.named_children():
+            # Exactly one channel per group, as in the convolutional front ends.
+            if type(child) is nn.GroupNorm and child.num_groups == child.num_channels:
+                masked = MaskedGroupNorm(child.num_groups, child.num_channels, child.eps)
+                masked.weight, masked.bias = child.weight, child.bias
+                setattr(part, name, masked)
+
+
+def _load(source: str, initial: Literal["pretrained", "random"]) -> PreTrainedModel:
+    with loading(source, "speech encoder"):
+        config = AutoConfig.from_pretrained(source, **SAFE)
+        # Augmentation belongs to the study, not to a checkpoint's defaults; layer drop also crashes
+        # together with weighted layer sums and makes a pass over a LoRA layer a lottery.
+        config.layerdrop = 0.0
+        config.apply_spec_augment = False
+        if initial == "random":
+            return AutoModel.from_config(config, trust_remote_code=False, dtype=torch.float32)
+        model, info = AutoModel.from_pretrained(
+            source, config=config, dtype=torch.float32, **SAFE_WEIGHTS
+        )
+    missing = [n for n in info["missing_keys"] if not any(o in n for o in OPTIONAL_WEIGHTS)]
+    check_complete(source, missing, "encoder")
+    return model

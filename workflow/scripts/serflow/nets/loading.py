@@ -1,0 +1,70 @@
+"""Loading pretrained parts from a hub id or a local folder, with errors that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from serflow.errors import UserError, name_some
+
+# Never run code that comes with a model; weights are safetensors, or pickles read as plain tensors.
+SAFE: dict[str, Any] = {"trust_remote_code": False}
+SAFE_WEIGHTS: dict[str, Any] = SAFE | {"weights_only": True, "output_loading_info": True}
+
+
+@contextmanager
+def loading(source: str, what: str) -> Iterator[None]:
+    """Turn the many ways in which loading `what` from `source` fails into one clear message.
+
+    Raises
+    ------
+    UserError
+        Says what was found at `source`, what is missing, and what to do.
+    """
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(_explain(source, what, reason)) from error
+
+
+def check_complete(source: str, missing: list[str], what: str) -> None:
+    """Refuse weights that leave layers at random values: a silent way to poor results.
+
+    Raises
+    ------
+    UserError
+        If `missing` names any layer.
+    """
+    if missing:
+        raise UserError(
+            f"the weights of '{source}' do not fit its config.json: {len(missing)} tensors of the "
+            f"{what} are missing ({name_some(sorted(missing), 3)}); use a checkpoint of the whole "
+            "model, or the config.json that belongs to these weights"
+        )
+
+
+def _explain(source: str, what: str, reason: str) -> str:
+    path = Path(source)
+    if path.is_dir():
+        found = name_some(sorted(item.name for item in path.iterdir()), 8) or "nothing"
+        return (
+            f"cannot load the {what} from the folder '{source}': {reason}\n"
+            f"It holds {found}. Expected is what save_pretrained writes: config.json, "
+            "model.safetensors, and preprocessor_config.json (speech) or tokenizer files (text)."
+        )
+    if path.exists():
+        return f"cannot load the {what} from '{source}': it is a file; give the model's folder"
+    if path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
+        return f"cannot load the {what} from '{source}': there is no such folder"
+    return (
+        f"cannot load the {what} '{source}': it is no local folder, and the Hugging Face hub did "
+        f"not give it: {reason}\n"
+        "Without network, download it elsewhere and give its folder under 'models:' in "
+        f"config.yaml. For a gated model accept its licence at https://huggingface.co/{source} and "
+        "set HF_TOKEN."
+    )

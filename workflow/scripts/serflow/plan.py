@@ -1,0 +1,122 @@
+"""What the rules ask of the settings: file names, canonical settings, code digests, resources.
+
+Imported by the Snakefile, so nothing here imports pandas or torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from serflow.config.load import hub_folder, is_local
+from serflow.config.site import SiteConfig
+from serflow.config.study import AsrConfig, CorpusConfig, StudyConfig
+from serflow.invalidation import canonical, code_digest, tree_digest
+
+
+class Plan:
+    """The settings of one run, seen from the rules.
+
+    Parameters
+    ----------
+    site : SiteConfig
+    studies : dict of str to StudyConfig
+    scripts : Path
+        `workflow/scripts`.
+    """
+
+    def __init__(self, site: SiteConfig, studies: dict[str, StudyConfig], scripts: Path) -> None:
+        self.site = site
+        self.studies = studies
+        self.scripts = scripts
+        self.corpora: dict[str, CorpusConfig] = {}
+        self.asr: dict[str, AsrConfig] = {}
+        for study in studies.values():
+            self.corpora.update(study.corpora)
+            if study.asr is not None:
+                self.asr[study.asr.name] = study.asr
+
+    def code(self, script: str, *modules: str) -> str:
+        """Digest of a rule's script and all that it imports."""
+        return code_digest(self.scripts, script, *modules)
+
+    def corpus_folder(self, corpus: str) -> str:
+        """Where a corpus lies: a folder made by a rule, or the user's own."""
+        if self.corpora[corpus].source == "demo":
+            return f"results/corpora/{corpus}/source"
+        return self.site.paths.get(corpus) or ""
+
+    def corpus_listing(self, corpus: str) -> str:
+        """Digest over the files of a corpus that no rule makes."""
+        folder = self.corpus_folder(corpus)
+        if not folder or self.corpora[corpus].source == "demo":
+            return ""
+        return tree_digest(Path(folder).expanduser())
+
+    def model_file(self, model: str) -> str:
+        """The file that stands for a model as a rule's input; its folder holds the weights."""
+        path = self.site.models.get(model, model)
+        if path == model and not is_local(model):
+            return f"results/models/{hub_folder(model)}/model.json"
+        if path.endswith(".nemo"):
+            return path
+        for name in ("model.json", "config.json", "model_config.yaml"):
+            if path.startswith("results/") or (Path(path).expanduser() / name).is_file():
+                return f"{path.rstrip('/')}/{name}"
+        return f"{path.rstrip('/')}/config.json"
+
+    def hub_models(self) -> dict[str, str]:
+        """Folder below results/models -> hub id, for every model that must be fetched."""
+        names = [m for s in self.studies.values() for x in s.systems.values() for m in x.models()]
+        names += [asr.model for asr in self.asr.values()]
+        return {
+            hub_folder(m): m for m in names if not is_local(m) and m not in self.site.models
+        }
+
+    def settings(self, study: str, *blocks: str) -> str:
+        """Canonical JSON of the study's name and some of its blocks."""
+        dump = self.studies[study].model_dump(mode="json", include=set(blocks))
+        return canonical({"study": study, **dump})
+
+    def system(self, study: str, name: str) -> Any:
+        """The settings of one system."""
+        return self.studies[study].systems[name]
+
+    def posteriors(self, study: str, seed: int | str) -> dict[str, str]:
+        """Every posteriors table of a study and seed: 'stage/system' -> file."""
+        config = self.studies[study]
+        base = f"results/{study}/seed-{seed}/posteriors"
+        names = [f"{stage}/{s}" for stage in ("raw", "rebalanced") for s in config.systems]
+        names += [f"fused/{f}" for f in config.fusions]
+        return {name: f"{base}/{name}.parquet" for name in names}
+
+    def all_posteriors(self, study: str) -> list[str]:
+        """The posteriors tables of all seeds."""
+        seeds = self.studies[study].seeds
+        return [path for seed in seeds for path in self.posteriors(study, seed).values()]
+
+    def fusion_files(self, study: str) -> list[str]:
+        """The weights of every fusion and seed."""
+        config = self.studies[study]
+        return [
+            f"results/{study}/seed-{seed}/fusions/{fusion}.json"
+            for seed in config.seeds
+            for fusion in config.fusions
+        ]
+
+    def transcripts(self, study: str) -> list[str]:
+        """The transcripts of every corpus of a study; empty when it has no ASR."""
+        config = self.studies[study]
+        if config.asr is None:
+            return []
+        return [
+            f"results/corpora/{corpus}/transcripts/{config.asr.name}.parquet"
+            for corpus in config.corpora
+        ]
+
+    def per_corpus(self, pattern: str) -> Callable[[Any], list[str]]:
+        """Input function: `pattern` for every corpus of the study."""
+        return lambda wildcards: [
+            pattern.format(corpus=corpus) for corpus in self.studies[wildcards.study].corpora
+        ]

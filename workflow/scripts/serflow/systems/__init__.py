@@ -1,0 +1,1 @@
+"""System families: what is trained, on what, and how it predicts."""

@@ -1,0 +1,107 @@
+"""Train one system on one fold, and score the fold's dev and test rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from serflow.audio import AudioStore
+from serflow.errors import UserError, name_some
+from serflow.invalidation import canonical, digest
+from serflow.posteriors import Posteriors
+from serflow.systems.interface import Examples, System
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The labelled utterances of one fold, with the inputs of one system family.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        utterance_id, fold, role, label, speaker, duration_s, audio_digest; one row an utterance.
+    classes : sequence of str
+    audio : AudioStore or None
+    functionals : DataFrame or None
+        Indexed by utterance id.
+    texts : Series or None
+        Indexed by utterance id.
+    """
+
+    rows: pd.DataFrame
+    classes: Sequence[str]
+    audio: AudioStore | None = None
+    functionals: pd.DataFrame | None = None
+    texts: pd.Series | None = None
+
+    def examples(self, *roles: str) -> Examples:
+        """The utterances of some roles, joined with their inputs by utterance id."""
+        rows = self.rows[self.rows["role"].isin(roles)]
+        ids = rows["utterance_id"].tolist()
+        for name, table in (("functionals", self.functionals), ("transcripts", self.texts)):
+            missing = [] if table is None else sorted(set(ids) - set(table.index))
+            if missing:
+                raise UserError(f"{len(missing)} utterances have no {name}: {name_some(missing)}")
+        index = {label: i for i, label in enumerate(self.classes)}
+        return Examples(
+            utterance_ids=ids,
+            labels=rows["label"].map(index).to_numpy(),
+            speakers=rows["speaker"].fillna("").to_numpy(dtype=str),
+            durations=rows["duration_s"].to_numpy(),
+            audio=self.audio,
+            functionals=None if self.functionals is None else self.functionals.loc[ids].to_numpy(),
+            texts=None if self.texts is None else self.texts.loc[ids].tolist(),
+        )
+
+    def data_digest(self) -> str:
+        """Digest of all that training sees, so that no checkpoint outlives its data."""
+        rows = self.rows[["utterance_id", "role", "label", "audio_digest"]].fillna("")
+        ids = rows["utterance_id"].tolist()
+        texts = [] if self.texts is None else self.texts.loc[ids].tolist()
+        features = b"" if self.functionals is None else self.functionals.loc[ids].to_numpy().tobytes()
+        return digest(canonical(rows.to_numpy().tolist()), canonical(texts), features)
+
+
+def join_fold(
+    utterances: pd.DataFrame, folds: pd.DataFrame, fold: str, classes: Sequence[str], **inputs
+) -> Fold:
+    """Join the utterances with their roles in `fold`; `inputs` are those of `Fold`."""
+    roles = folds[folds["fold"] == fold]
+    if roles.empty:
+        raise UserError(f"folds.parquet has no fold '{fold}'; it has {sorted(set(folds['fold']))}")
+    rows = roles.merge(utterances, on="utterance_id", how="left", validate="one_to_one")
+    absent = [c for c in classes if not ((rows["role"] == "train") & (rows["label"] == c)).any()]
+    if absent:
+        raise UserError(f"fold {fold} has no training row of class {name_some(absent)}")
+    return Fold(rows, classes, **inputs)
+
+
+def train_and_score(
+    system: System, name: str, fold: Fold, seed: int, system_digest: str
+) -> tuple[Posteriors, Mapping[str, object]]:
+    """Fit on the train rows (dev rows may choose the epoch) and predict dev and test rows.
+
+    Returns
+    -------
+    posteriors : Posteriors
+    facts : mapping
+        The system's own facts, as JSON.
+    """
+    dev = fold.examples("dev")
+    system.fit(fold.examples("train"), dev if len(dev) else None)
+    scored = fold.examples("dev", "test").without_labels()
+    log_proba = np.asarray(system.predict_log_proba(scored), dtype=float)
+    rows = fold.rows[fold.rows["role"].isin(["dev", "test"])]
+    rows = rows.assign(system=name)[["utterance_id", "system", "fold", "role", "label"]]
+    posteriors = Posteriors(
+        rows=rows.reset_index(drop=True),
+        log_proba=log_proba,
+        classes=tuple(fold.classes),
+        priors={str(rows["fold"].iloc[0]): np.asarray(system.train_prior_)},
+        seed=seed,
+        system_digest=system_digest,
+    )
+    return posteriors, system.facts_

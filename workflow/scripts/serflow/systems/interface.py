@@ -1,0 +1,101 @@
+"""The one interface that all system families meet.
+
+A family is a module `serflow.systems.<family>` with one function::
+
+    def build(settings: dict, context: Context) -> System
+
+and a settings type `serflow.config.families.<family>`. The job that trains a fold knows nothing
+else about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from serflow.audio import AudioStore
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Some utterances of a fold, with the inputs that the family asked for.
+
+    Attributes
+    ----------
+    utterance_ids : list of str, length n
+    labels : ndarray of int, shape (n,), or None
+        Indices into the study's class order. None when the examples are to be predicted: a system
+        cannot look at labels that it is not given.
+    speakers : ndarray of str, shape (n,)
+        For speaker-disjoint searches inside the training rows.
+    durations : ndarray of float, shape (n,)
+        Seconds.
+    audio : AudioStore or None
+        Samples by utterance id.
+    functionals : ndarray of float, shape (n, d), or None
+    texts : list of str, length n, or None
+        Transcripts; an empty one is valid.
+    """
+
+    utterance_ids: list[str]
+    labels: np.ndarray | None
+    speakers: np.ndarray
+    durations: np.ndarray
+    audio: AudioStore | None = None
+    functionals: np.ndarray | None = None
+    texts: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.utterance_ids)
+
+    def without_labels(self) -> Examples:
+        """The same examples, to be predicted."""
+        return replace(self, labels=None)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What surrounds one training job.
+
+    Attributes
+    ----------
+    classes : sequence of str
+        The class order of every posterior.
+    seed : int
+    checkpoints : Path
+        Folder for resumable state; it outlives a killed job and is removed after success.
+    threads : int
+        CPU threads that the job may use.
+    """
+
+    classes: Sequence[str]
+    seed: int
+    checkpoints: Path
+    threads: int = 1
+
+
+class System(Protocol):
+    """A trainable classifier of utterances."""
+
+    train_prior_: np.ndarray
+    """ndarray of float, shape (n_classes,): the prior the system was EFFECTIVELY trained with,
+    class weights and balanced sampling included."""
+
+    facts_: dict[str, Any]
+    """JSON facts for the report: trainable parameters, epochs, chosen hyper-parameters."""
+
+    def fit(self, train: Examples, dev: Examples | None) -> System:
+        """Train; `dev` has labels and may choose the epoch, never more."""
+
+    def predict_log_proba(self, examples: Examples) -> np.ndarray:
+        """Log-posteriors, shape (n, n_classes), natural logarithm, rows in the given order."""
+
+
+def build(family: str, settings: dict[str, Any], context: Context) -> System:
+    """Build an untrained system of `family` from its settings."""
+    return import_module(f"serflow.systems.{family}").build(settings, context)

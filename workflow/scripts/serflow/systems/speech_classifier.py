@@ -1,0 +1,242 @@
+"""The `speech_classifier` family: a transformers speech encoder with pooling and a head.
+
+TalTech's audio model (Odyssey 2024, section 3.1) and its kin: encoder, adaptation, pooling, crops and
+training are settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from serflow import training
+from serflow.audio import SAMPLE_RATE, AudioStore
+from serflow.batching import Draw
+from serflow.config.families.speech_classifier import CropSettings, SpeechClassifierConfig
+from serflow.nets.adaptation import Lora
+from serflow.nets.encoders import FrontEnd, SpeechEncoder
+from serflow.nets.heads import ClassifierHead
+from serflow.nets.pooling import build_pooling
+from serflow.nets.speech import SpeechNet
+from serflow.systems.interface import Context, Examples
+
+# Features of whole utterances are the same in every epoch and are kept up to this many bytes.
+CACHE_BYTES = 2 << 30
+
+DIGEST_SAMPLES = 64
+
+
+class Spans:
+    """Stretches of audio as network inputs; meets `training.Inputs`.
+
+    Parameters
+    ----------
+    audio : AudioStore
+    spans : list of (utterance id, first sample, end sample)
+    front_end : FrontEnd
+    """
+
+    varies = False
+
+    def __init__(
+        self, audio: AudioStore, spans: list[tuple[str, int, int]], front_end: FrontEnd
+    ) -> None:
+        self._audio = audio
+        self._spans = spans
+        self._front_end = front_end
+        self._kept: dict[int, Tensor] = {}
+        self._room = CACHE_BYTES
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def span(self, draw: Draw) -> tuple[str, int, int]:
+        """Utterance id, first and end sample of an example."""
+        return self._spans[draw.row]
+
+    def lengths(self, draws: list[Draw]) -> NDArray[np.float64]:
+        """Samples of each example, shape (n,)."""
+        return np.array([end - first for _, first, end in map(self.span, draws)], dtype=np.float64)
+
+    def item(self, draw: Draw) -> Tensor:
+        """Features of one example, shape (time,) or (time, features)."""
+        if draw.row in self._kept:
+            return self._kept[draw.row]
+        name, first, end = self.span(draw)
+        features = self._front_end(self._audio.samples(name)[first:end])
+        size = features.numel() * features.element_size()
+        if self._front_end.costly and not self.varies and size <= self._room:
+            self._room -= size
+            self._kept[draw.row] = features
+        return features
+
+    def collate(self, items: list[Tensor]) -> dict[str, Tensor]:
+        """Right-pad with zeros: inputs (batch, time, ...) and mask (batch, time) of bool."""
+        lengths = torch.tensor([len(item) for item in items])
+        mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
+        return {"inputs": pad_sequence(items, batch_first=True), "mask": mask}
+
+    def digest(self) -> str:
+        """Digest of the spans and of some samples of each."""
+        state = hashlib.sha256()
+        for name, first, end in self._spans:
+            middle = (first + end) // 2
+            some = self._audio.samples(name)[middle : middle + DIGEST_SAMPLES]
+            state.update(f"{name} {first} {end}".encode())
+            state.update(np.ascontiguousarray(some).tobytes())
+        return state.hexdigest()
+
+
+class Crops(Spans):
+    """Random chunks of utterances, a function of (seed, epoch, position) alone.
+
+    Parameters
+    ----------
+    audio : AudioStore
+    spans : list of (utterance id, 0, samples)
+    front_end : FrontEnd
+    min_samples, max_samples : int
+        A chunk's length is drawn uniformly between them, its place uniformly in the utterance; a
+        shorter utterance is taken whole.
+    seed : int
+
+    References
+    ----------
+    TalTech, Odyssey 2024, section 3.1: "random 2 to 4 second chunks".
+    """
+
+    varies = True
+
+    def __init__(
+        self,
+        audio: AudioStore,
+        spans: list[tuple[str, int, int]],
+        front_end: FrontEnd,
+        min_samples: int,
+        max_samples: int,
+        seed: int,
+    ) -> None:
+        super().__init__(audio, spans, front_end)
+        self._range = (min_samples, max_samples)
+        self._seed = seed
+
+    def span(self, draw: Draw) -> tuple[str, int, int]:
+        """Utterance id, first and end sample of the example's chunk."""
+        name, _, n = super().span(draw)
+        rng = np.random.default_rng([self._seed, draw.epoch, draw.position])
+        length = int(rng.integers(self._range[0], self._range[1], endpoint=True))
+        if length >= n:
+            return name, 0, n
+        first = int(rng.integers(0, n - length, endpoint=True))
+        return name, first, first + length
+
+
+class SpeechClassifier:
+    """See `serflow.systems.interface.System`.
+
+    Parameters
+    ----------
+    settings : SpeechClassifierConfig
+    context : Context
+    """
+
+    train_prior_: NDArray[np.float64]
+    facts_: dict[str, Any]
+
+    def __init__(self, settings: SpeechClassifierConfig, context: Context) -> None:
+        self.settings = settings
+        self.context = context
+
+    def fit(self, train: Examples, dev: Examples | None = None) -> SpeechClassifier:
+        """Train on the labelled rows; dev rows choose the epoch if the settings say so."""
+        training.seed_everything(self.context)
+        self._build()
+        inputs = self._training_inputs(train)
+        on_dev = None
+        if dev is not None and len(dev) and self.settings.training.select == "best":
+            chunks = self._chunks(dev)
+            on_dev = training.Dev(lambda: self._score(*chunks), dev.labels)
+        fitted = training.fit_network(
+            self.net_, inputs, train.labels, self.settings.training, self.context, on_dev
+        )
+        self.train_prior_, self.facts_ = fitted.prior, fitted.facts
+        return self
+
+    def predict_log_proba(self, examples: Examples) -> NDArray[np.float64]:
+        """Log-posteriors, shape (n, n_classes); those of a long utterance's chunks are averaged."""
+        if not len(examples):
+            return np.empty((0, len(self.context.classes)))
+        return self._score(*self._chunks(examples))
+
+    def _build(self) -> None:
+        settings, head = self.settings, self.settings.head
+        encoder = SpeechEncoder(
+            settings.model,
+            initial=settings.initial,
+            adaptation=settings.adaptation,
+            lora=Lora(**settings.lora.model_dump()) if settings.lora else None,
+            gradient_checkpointing=settings.training.gradient_checkpointing,
+        )
+        pooling = build_pooling(head.pooling, encoder.output_size, head.bottleneck)
+        top = ClassifierHead(
+            pooling.output_size, head.hidden, len(self.context.classes), head.dropout
+        )
+        self.net_ = SpeechNet(encoder, pooling, top).to(training.device())
+        self.front_end_ = FrontEnd(settings.model)
+
+    def _training_inputs(self, examples: Examples) -> Spans:
+        spans = _whole(examples)
+        limit = round(self.settings.max_seconds * SAMPLE_RATE)
+        crop = self.settings.crop
+        if crop is None:
+            if all(end <= limit for _, _, end in spans):
+                return Spans(examples.audio, spans, self.front_end_)
+            # Too long to train on whole: a chunk of the length that is also scored at once.
+            crop = CropSettings(min_s=self.settings.max_seconds, max_s=self.settings.max_seconds)
+        return Crops(
+            examples.audio,
+            spans,
+            self.front_end_,
+            round(crop.min_s * SAMPLE_RATE),
+            round(crop.max_s * SAMPLE_RATE),
+            self.context.seed,
+        )
+
+    def _chunks(self, examples: Examples) -> tuple[Spans, NDArray[np.int64]]:
+        """Equal chunks of at most max_seconds, and the index of each one's utterance."""
+        limit = round(self.settings.max_seconds * SAMPLE_RATE)
+        spans, owners = [], []
+        for i, (name, _, n) in enumerate(_whole(examples)):
+            edges = np.linspace(0, n, max(1, -(-n // limit)) + 1).round().astype(int).tolist()
+            spans += [(name, first, end) for first, end in zip(edges, edges[1:], strict=False)]
+            owners += [i] * (len(edges) - 1)
+        return Spans(examples.audio, spans, self.front_end_), np.array(owners)
+
+    def _score(self, chunks: Spans, owners: NDArray[np.int64]) -> NDArray[np.float64]:
+        settings = self.settings.training
+        scores = training.predict_log_proba(
+            self.net_, chunks, settings.batch_size, training.uses_bf16(settings)
+        )
+        sums = np.full((owners[-1] + 1, scores.shape[1]), -np.inf)
+        np.logaddexp.at(sums, owners, scores)
+        return sums - np.log(np.bincount(owners))[:, None]
+
+
+def build(settings: dict[str, Any], context: Context) -> SpeechClassifier:
+    """Build an untrained system from the settings of a study."""
+    return SpeechClassifier(
+        SpeechClassifierConfig.model_validate({"family": "speech_classifier"} | settings), context
+    )
+
+
+def _whole(examples: Examples) -> list[tuple[str, int, int]]:
+    return [
+        (name, 0, round(examples.audio.seconds(name) * SAMPLE_RATE))
+        for name in examples.utterance_ids
+    ]

@@ -1,0 +1,144 @@
+"""The `text_classifier` family: a transformers sequence classifier over transcripts.
+
+TalTech's text models (Odyssey 2024, section 3.2): LLaMA with LoRA, RoBERTa in full.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from serflow import training
+from serflow.batching import Draw
+from serflow.config.families.text_classifier import TextClassifierConfig
+from serflow.nets.adaptation import Lora
+from serflow.nets.text import TextNet, Tokens
+from serflow.systems.interface import Context, Examples
+
+
+class TokenInputs:
+    """Tokenised texts as network inputs; meets `training.Inputs`.
+
+    Parameters
+    ----------
+    rows : list of list of int
+        Token ids; no row is empty.
+    pad_id : int
+    """
+
+    varies = False
+
+    def __init__(self, rows: list[list[int]], pad_id: int) -> None:
+        self._rows = [torch.tensor(row) for row in rows]
+        self._pad_id = pad_id
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def lengths(self, draws: list[Draw]) -> NDArray[np.float64]:
+        """Tokens of each example, shape (n,)."""
+        return np.array([len(self._rows[draw.row]) for draw in draws], dtype=np.float64)
+
+    def item(self, draw: Draw) -> Tensor:
+        """Token ids of one example, shape (tokens,)."""
+        return self._rows[draw.row]
+
+    def collate(self, items: list[Tensor]) -> dict[str, Tensor]:
+        """Right-pad: inputs (batch, tokens) of int64 and mask (batch, tokens) of bool.
+
+        The right side whatever the tokenizer prefers: models that classify at the first token need
+        it, and causal ones find their last token by the mask.
+        """
+        lengths = torch.tensor([len(item) for item in items])
+        mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
+        padded = pad_sequence(items, batch_first=True, padding_value=self._pad_id)
+        return {"inputs": padded, "mask": mask}
+
+    def digest(self) -> str:
+        """Digest of all token ids."""
+        ids = json.dumps([row.tolist() for row in self._rows])
+        return hashlib.sha256(ids.encode()).hexdigest()
+
+
+class TextClassifier:
+    """See `serflow.systems.interface.System`.
+
+    Parameters
+    ----------
+    settings : TextClassifierConfig
+    context : Context
+    """
+
+    train_prior_: NDArray[np.float64]
+    facts_: dict[str, Any]
+
+    def __init__(self, settings: TextClassifierConfig, context: Context) -> None:
+        self.settings = settings
+        self.context = context
+
+    def fit(self, train: Examples, dev: Examples | None = None) -> TextClassifier:
+        """Train on the labelled rows; dev rows choose the epoch if the settings say so."""
+        training.seed_everything(self.context)
+        self._build()
+        inputs = self._inputs(train)
+        on_dev = None
+        if dev is not None and len(dev) and self.settings.training.select == "best":
+            dev_inputs = self._inputs(dev)
+            on_dev = training.Dev(lambda: self._score(dev_inputs), dev.labels)
+        fitted = training.fit_network(
+            self.net_, inputs, train.labels, self.settings.training, self.context, on_dev
+        )
+        self.train_prior_ = fitted.prior
+        self.facts_ = fitted.facts | {
+            "empty_texts": sum(not text.strip() for text in train.texts),
+            "texts_at_max_tokens": int(
+                (inputs.lengths([Draw(0, i, i) for i in range(len(train))])
+                 >= self.tokens_.max_tokens).sum()
+            ),
+        }
+        return self
+
+    def predict_log_proba(self, examples: Examples) -> NDArray[np.float64]:
+        """Log-posteriors, shape (n, n_classes); an empty transcript is a valid input."""
+        if not len(examples):
+            return np.empty((0, len(self.context.classes)))
+        return self._score(self._inputs(examples))
+
+    def _build(self) -> None:
+        settings = self.settings
+        # Frozen weights are only read, so half the memory is enough where bfloat16 is in use; what
+        # is trained stays in float32.
+        light = settings.adaptation != "full" and training.uses_bf16(settings.training)
+        self.net_ = TextNet(
+            settings.model,
+            len(self.context.classes),
+            adaptation=settings.adaptation,
+            lora=Lora(**settings.lora.model_dump()) if settings.lora else None,
+            gradient_checkpointing=settings.training.gradient_checkpointing,
+            dtype=torch.bfloat16 if light else torch.float32,
+        ).to(training.device())
+        limit = min(settings.max_tokens, self.net_.max_positions or settings.max_tokens)
+        self.tokens_ = Tokens(settings.model, limit)
+
+    def _inputs(self, examples: Examples) -> TokenInputs:
+        return TokenInputs(self.tokens_(list(examples.texts)), self.tokens_.pad_id)
+
+    def _score(self, inputs: TokenInputs) -> NDArray[np.float64]:
+        settings = self.settings.training
+        return training.predict_log_proba(
+            self.net_, inputs, settings.batch_size, training.uses_bf16(settings)
+        )
+
+
+def build(settings: dict[str, Any], context: Context) -> TextClassifier:
+    """Build an untrained system from the settings of a study."""
+    return TextClassifier(
+        TextClassifierConfig.model_validate({"family": "text_classifier"} | settings), context
+    )

@@ -1,0 +1,516 @@
+"""The one training set-up of all networks: Hugging Face Trainer, resumable and exact.
+
+Interrupted at any moment and started again, a run ends with the same weights bit for bit on CPU
+(same thread count): batches and examples are functions of (seed, epoch, position), checkpoints are
+taken at the end of an epoch with all generator states, and only sealed ones are used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import peft
+import torch
+import transformers
+from numpy.typing import NDArray
+from sklearn.metrics import f1_score
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from serflow import checkpoints
+from serflow.batching import Batches, Draw
+from serflow.config.families.training import TrainingSettings
+from serflow.errors import UserError
+from serflow.nets import weights
+from serflow.priors import effective_prior
+from serflow.systems.interface import Context
+
+WEIGHTS = "trained.safetensors"
+
+# Seconds between progress lines: on a terminal, and in a log file.
+TERMINAL_SECONDS, LOG_SECONDS = 0.5, 15.0
+
+
+class Inputs(Protocol):
+    """What a family gives the trainer: utterances as network inputs, without labels."""
+
+    varies: bool
+    """Whether an utterance's input differs from epoch to epoch (crops), so nothing is kept."""
+
+    def __len__(self) -> int: ...
+
+    def lengths(self, draws: list[Draw]) -> NDArray[np.float64]:
+        """Length of each drawn example in any unit, shape (n,)."""
+
+    def item(self, draw: Draw) -> Tensor:
+        """The network input of one example, shape (time, ...)."""
+
+    def collate(self, items: list[Tensor]) -> dict[str, Tensor]:
+        """Pad items to the arguments of the network's forward."""
+
+    def digest(self) -> str:
+        """Identifies the utterances and their content."""
+
+
+@dataclass(frozen=True)
+class Dev:
+    """Rows that may choose the epoch.
+
+    Attributes
+    ----------
+    predict : callable
+        Gives the log-posteriors of the rows, shape (n, n_classes), by the network as it is now.
+    labels : ndarray of int, shape (n,)
+    """
+
+    predict: Callable[[], NDArray[np.float64]]
+    labels: NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training found out.
+
+    Attributes
+    ----------
+    prior : ndarray of float, shape (n_classes,)
+        The prior the network was effectively trained with.
+    facts : dict
+        JSON facts for the report.
+    """
+
+    prior: NDArray[np.float64]
+    facts: dict[str, Any]
+
+
+def seed_everything(context: Context) -> None:
+    """Seed all generators and pin the threads: call it before a network is built."""
+    torch.set_num_threads(context.threads)
+    transformers.set_seed(context.seed)
+
+
+def device() -> torch.device:
+    """Where networks run: the first GPU, else the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def uses_bf16(settings: TrainingSettings) -> bool:
+    """Whether matrix products run in bfloat16: on GPUs that have it, never on CPU."""
+    return (
+        settings.bf16 == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    )
+
+
+def class_weights(
+    labels: NDArray[np.integer], n_classes: int, mode: str
+) -> NDArray[np.float64] | None:
+    """Loss weights of the classes, 1 on average over the training rows.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (n,)
+    n_classes : int
+    mode : {"none", "inverse"}
+        "inverse": inversely proportional to the class's frequency; 0 for a class without rows.
+    """
+    if mode == "none":
+        return None
+    counts = np.bincount(labels, minlength=n_classes).astype(np.float64)
+    present = counts > 0
+    return np.divide(
+        len(labels) / present.sum(), counts, out=np.zeros(n_classes), where=present
+    )
+
+
+def fit_network(
+    net: nn.Module,
+    inputs: Inputs,
+    labels: NDArray[np.integer],
+    settings: TrainingSettings,
+    context: Context,
+    dev: Dev | None = None,
+) -> Fitted:
+    """Train `net` in place with weighted cross-entropy.
+
+    Parameters
+    ----------
+    net : nn.Module
+        Gives logits, shape (batch, n_classes). Built after `seed_everything`.
+    inputs : Inputs
+    labels : ndarray of int, shape (n,)
+        Indices into context.classes.
+    settings : TrainingSettings
+    context : Context
+        Its checkpoints folder is read and written; stale content in it is removed.
+    dev : Dev, optional
+        Needed to select the best epoch.
+
+    Returns
+    -------
+    Fitted
+
+    Raises
+    ------
+    UserError
+        If there are fewer than two utterances, the best epoch is wanted without dev rows, or the
+        loss is no longer finite.
+    """
+    if len(labels) < 2:
+        raise UserError(f"training needs at least 2 utterances, the fold has {len(labels)}")
+    if settings.select == "best" and (dev is None or not len(dev.labels)):
+        raise UserError(
+            "training.select is 'best', but the fold has no dev rows to choose an epoch on; "
+            "use folds with a dev set, or select: last"
+        )
+    start = time.monotonic()
+    n_classes = len(context.classes)
+    loss_weights = class_weights(labels, n_classes, settings.class_weights)
+    batches = Batches(
+        labels,
+        inputs.lengths,
+        settings.batch_size,
+        context.seed,
+        bucketed=settings.batches == "bucketed",
+        balanced=settings.balanced_sampling,
+    )
+    fingerprint = _fingerprint(net, inputs, labels, settings, context, dev)
+    trainer = _Trainer(
+        net, _Examples(inputs, labels), batches, settings, context, loss_weights, dev, fingerprint
+    )
+    resume = checkpoints.newest(context.checkpoints, fingerprint)
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    steps_per_epoch = math.ceil(len(batches) / settings.accumulation)
+    state = trainer.state
+    chosen = state.global_step if settings.select == "last" else state.best_global_step
+    if chosen != state.global_step:
+        best = checkpoints.path_of(context.checkpoints, chosen)
+        weights.load_trained(net, best / WEIGHTS)
+    trainable, total = weights.parameter_counts(net)
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    facts = {
+        "trainable_parameters": trainable,
+        "total_parameters": total,
+        "epochs": settings.epochs,
+        "steps": state.global_step,
+        "chosen_epoch": round(chosen / steps_per_epoch),
+        "train_loss": losses[-1],
+        "loss_history": losses,
+        "dev_macro_f1_history": [
+            entry["eval_macro_f1"] for entry in state.log_history if "eval_macro_f1" in entry
+        ],
+        "class_weights": None if loss_weights is None else loss_weights.tolist(),
+        "balanced_sampling": settings.balanced_sampling,
+        "device": trainer.args.device.type,
+        "bf16": trainer.args.bf16,
+        "seconds": round(time.monotonic() - start, 3),
+        "resumed_at_step": int(resume.name.removeprefix(checkpoints.PREFIX)) if resume else None,
+    }
+    prior = effective_prior(
+        labels,
+        n_classes,
+        class_weight=loss_weights,
+        balanced_sampling=settings.balanced_sampling,
+    )
+    return Fitted(prior, facts)
+
+
+@torch.no_grad()
+def predict_log_proba(
+    net: nn.Module, inputs: Inputs, batch_size: int, bf16: bool = False
+) -> NDArray[np.float64]:
+    """Log-posteriors of all inputs, in their order.
+
+    Parameters
+    ----------
+    net : nn.Module
+    inputs : Inputs
+    batch_size : int
+        Batches are of like length; they do not change the result beyond rounding.
+    bf16 : bool
+        Run matrix products in bfloat16, as in training on a GPU.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, n_classes)
+        Natural logarithms.
+    """
+    net.eval()
+    where = next(net.parameters()).device
+    draws = [Draw(0, i, i) for i in range(len(inputs))]
+    order = np.argsort(inputs.lengths(draws), kind="stable")
+    rows: list[NDArray[np.float64]] = [np.empty(0)] * len(draws)
+    for first in range(0, len(order), batch_size):
+        chosen = order[first : first + batch_size]
+        batch = inputs.collate([inputs.item(draws[i]) for i in chosen])
+        with torch.autocast(where.type, torch.bfloat16, enabled=bf16):
+            logits = net(**{name: value.to(where) for name, value in batch.items()})
+        scores = logits.double().log_softmax(dim=1).cpu().numpy()
+        for i, row in zip(chosen, scores, strict=True):
+            rows[i] = row
+    return np.stack(rows)
+
+
+class _Examples(Dataset):
+    """Inputs with labels, indexed by Draw."""
+
+    def __init__(self, inputs: Inputs, labels: NDArray[np.integer]) -> None:
+        self.inputs = inputs
+        self._labels = labels
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
+        return self.inputs.item(draw), int(self._labels[draw.row])
+
+    def collate(self, examples: list[tuple[Tensor, int]]) -> dict[str, Tensor]:
+        items, labels = zip(*examples, strict=True)
+        return self.inputs.collate(list(items)) | {"labels": torch.tensor(labels)}
+
+
+class _Trainer(transformers.Trainer):
+    """HF Trainer with our batches, optimisers, epoch choice and sealed checkpoints.
+
+    HF's own saving and evaluation strategies stay off: they save at the last step before the last
+    epoch has been logged and evaluated, so a kill in between would change the chosen epoch.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        examples: _Examples,
+        batches: Batches,
+        settings: TrainingSettings,
+        context: Context,
+        loss_weights: NDArray[np.float64] | None,
+        dev: Dev | None,
+        fingerprint: str,
+    ) -> None:
+        updates = math.ceil(len(batches) / settings.accumulation) * settings.epochs
+        on_gpu = torch.cuda.is_available()
+        args = TrainingArguments(
+            output_dir=str(context.checkpoints),
+            seed=context.seed,
+            num_train_epochs=settings.epochs,
+            per_device_train_batch_size=settings.batch_size,
+            gradient_accumulation_steps=settings.accumulation,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            lr_scheduler_type={"constant": "constant_with_warmup"}.get(
+                settings.schedule, settings.schedule
+            ),
+            warmup_steps=round(settings.warmup * updates),
+            max_grad_norm=settings.max_grad_norm,
+            bf16=uses_bf16(settings),
+            use_cpu=not on_gpu,
+            # Whole, unvarying inputs are kept in this process; workers would each keep their own.
+            dataloader_num_workers=(
+                max(0, context.threads - 1) if on_gpu and examples.inputs.varies else 0
+            ),
+            dataloader_persistent_workers=False,
+            remove_unused_columns=False,
+            save_strategy="no",
+            eval_strategy="no",
+            logging_strategy="epoch",
+            logging_nan_inf_filter=False,
+            disable_tqdm=True,
+            report_to="none",
+        )
+        # One GPU even where more are visible: HF would otherwise split every batch over all.
+        args._n_gpu = min(args.n_gpu, 1)
+        super().__init__(
+            model=net,
+            args=args,
+            train_dataset=examples,
+            data_collator=examples.collate,
+            compute_loss_func=self._loss,
+            callbacks=[_Epochs(settings), _Progress()],
+        )
+        self.remove_callback(PrinterCallback)
+        self._batches = batches
+        self._settings = settings
+        self._dev = dev
+        self._fingerprint = fingerprint
+        self._loss_weights = (
+            None
+            if loss_weights is None
+            else torch.tensor(loss_weights, dtype=torch.float32, device=args.device)
+        )
+
+    def get_train_dataloader(self) -> DataLoader:
+        return self.accelerator.prepare(
+            DataLoader(
+                self.train_dataset,
+                batch_sampler=self._batches,
+                collate_fn=self.data_collator,
+                num_workers=self.args.dataloader_num_workers,
+                pin_memory=not self.args.use_cpu,
+            )
+        )
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            net = self.model if model is None else model
+            # Norms and biases are not decayed.
+            decayed = set(self.get_decay_parameter_names(net))
+            trained = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
+            kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self._settings.optimizer]
+            self.optimizer = kind(
+                [
+                    {
+                        "params": [p for name, p in trained if name in decayed],
+                        "weight_decay": self._settings.weight_decay,
+                    },
+                    {
+                        "params": [p for name, p in trained if name not in decayed],
+                        "weight_decay": 0.0,
+                    },
+                ],
+                lr=self._settings.learning_rate,
+            )
+        return self.optimizer
+
+    def _loss(
+        self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Mean over the examples of the effective batch.
+
+        torch's own weighted mean divides by the weights that a batch happens to hold, which makes
+        an example's weight depend on its neighbours and the effective prior unknown.
+        """
+        total = nn.functional.cross_entropy(
+            logits.float(), labels, weight=self._loss_weights, reduction="sum"
+        )
+        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Score the dev rows and remember the best epoch; the first of equals wins."""
+        predicted = self._dev.predict().argmax(axis=1)
+        # Not serflow.metrics: a new metric there must not retrain every system.
+        score = float(
+            f1_score(
+                self._dev.labels,
+                predicted,
+                labels=np.unique(self._dev.labels),
+                average="macro",
+                zero_division=0.0,
+            )
+        )
+        if self.state.best_metric is None or score > self.state.best_metric:
+            self.state.best_metric = score
+            self.state.best_global_step = self.state.global_step
+        self.log({"eval_macro_f1": score})
+        return {"eval_macro_f1": score}
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        super()._save_checkpoint(*args, **kwargs)
+        root = Path(self.args.output_dir)
+        checkpoints.seal(checkpoints.path_of(root, self.state.global_step), self._fingerprint)
+        checkpoints.prune(root, best=self.state.best_global_step)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights.save_trained(self.model, folder / WEIGHTS)
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        weights.load_trained(self.model, Path(resume_from_checkpoint) / WEIGHTS)
+
+
+class _Epochs(TrainerCallback):
+    """What happens at the end of an epoch: log, evaluate, save, in this order."""
+
+    def __init__(self, settings: TrainingSettings) -> None:
+        self._settings = settings
+
+    def on_epoch_end(self, args, state, control, **kwargs):  # noqa: ANN001, ANN003, ANN201
+        epoch = round(state.epoch)
+        best = self._settings.select == "best"
+        control.should_log = True
+        control.should_evaluate = best
+        # The best epoch is loaded from its checkpoint, so each one needs its own.
+        control.should_save = best or epoch % self._settings.checkpoint_every == 0
+        return control
+
+    def on_log(self, args, state, control, logs=None, **kwargs):  # noqa: ANN001, ANN003, ANN201
+        loss = (logs or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the training loss is {loss} in epoch {round(state.epoch)}; lower "
+                "training.learning_rate or training.max_grad_norm, or raise training.warmup"
+            )
+
+
+class _Progress(TrainerCallback):
+    """A progress bar that redraws itself on a terminal and stays readable in a log file."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._loss = ""
+
+    def on_train_begin(self, args, state, control, **kwargs):  # noqa: ANN001, ANN003, ANN201
+        self._first_step = state.global_step
+        self._start = self._shown = time.monotonic()
+
+    def on_step_end(self, args, state, control, **kwargs):  # noqa: ANN001, ANN003, ANN201
+        pause = TERMINAL_SECONDS if self._terminal else LOG_SECONDS
+        if time.monotonic() - self._shown > pause:
+            self._show(state, end="\r" if self._terminal else "\n")
+
+    def on_log(self, args, state, control, logs=None, **kwargs):  # noqa: ANN001, ANN003, ANN201
+        if "loss" in logs:
+            self._loss = f"loss {logs['loss']:.4f}"
+            self._show(state, end="\n")
+        elif "eval_macro_f1" in logs:
+            print(f"  dev macro-F1 {logs['eval_macro_f1']:.4f}", file=sys.stderr, flush=True)
+
+    def _show(self, state: transformers.TrainerState, end: str) -> None:
+        self._shown = time.monotonic()
+        line = tqdm.format_meter(
+            state.global_step,
+            state.max_steps,
+            self._shown - self._start,
+            initial=self._first_step,
+            prefix=f"epoch {state.epoch:.1f}/{state.num_train_epochs}",
+            unit="step",
+            postfix=self._loss,
+            ncols=100,
+            ascii=not self._terminal,
+        )
+        print(line, file=sys.stderr, end=end, flush=True)
+
+
+def _fingerprint(
+    net: nn.Module,
+    inputs: Inputs,
+    labels: NDArray[np.integer],
+    settings: TrainingSettings,
+    context: Context,
+    dev: Dev | None,
+) -> str:
+    """Identity of a run: a checkpoint of any other is not resumed."""
+    identity = {
+        "net": weights.digest(net),
+        "inputs": inputs.digest(),
+        "labels": np.asarray(labels).tolist(),
+        "dev": None if dev is None else np.asarray(dev.labels).tolist(),
+        "settings": settings.model_dump(mode="json"),
+        "classes": list(context.classes),
+        "seed": context.seed,
+        "versions": [torch.__version__, transformers.__version__, peft.__version__],
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,59 @@
+"""Train one system on one fold and export its posteriors."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from serflow import job, models
+from serflow.audio import AudioStore
+from serflow.files import write_text
+from serflow.invalidation import canonical, digest
+from serflow.systems.fold_run import join_fold, train_and_score
+from serflow.systems.interface import Context, build
+from serflow.tables import FOLDS, FUNCTIONALS, TRANSCRIPTS, UTTERANCES
+
+
+def read_inputs(files):
+    """The tables that the family asked for, by the names that `Fold` gives them."""
+    inputs = {}
+    if files.get("samples"):
+        inputs["audio"] = AudioStore(zip(files.samples, files.index, strict=True))
+    if files.get("functionals"):
+        tables = pd.concat([FUNCTIONALS.read(path) for path in files.functionals])
+        inputs["functionals"] = tables.set_index("utterance_id")
+    if files.get("transcripts"):
+        tables = pd.concat([TRANSCRIPTS.read(path) for path in files.transcripts])
+        inputs["texts"] = tables.set_index("utterance_id")["text"]
+    return inputs
+
+
+def main(smk, settings):
+    block, classes = settings["system"], settings["classes"]
+    system_digest = digest(smk.params.settings, smk.params.code)
+    for file in smk.input.get("models", []):
+        block["model"] = models.location(file)
+    fold = join_fold(
+        UTTERANCES.read(smk.input.utterances),
+        FOLDS.read(smk.input.folds),
+        smk.wildcards.fold,
+        classes,
+        **read_inputs(smk.input),
+    )
+    output, seed = Path(smk.output[0]), int(smk.wildcards.seed)
+    # Outside the rule's outputs, which Snakemake deletes when a job fails: a retry resumes here.
+    key = digest(system_digest, fold.data_digest(), canonical([seed, smk.threads]))
+    checkpoints = output.parent / "checkpoints" / f"fold-{smk.wildcards.fold}-{key}"
+    context = Context(classes, seed, checkpoints, smk.threads)
+    system = build(block["family"], block, context)
+    posteriors, facts = train_and_score(
+        system, smk.wildcards.system, fold, seed, system_digest
+    )
+    write_text(output.with_suffix(".json"), json.dumps(facts, indent=1))
+    posteriors.write(output)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    job.run(main, snakemake)  # noqa: F821
