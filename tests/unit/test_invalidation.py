@@ -71,9 +71,13 @@ def test_an_edit_reaches_scripts_through_imports_only(tmp_path):
 
 def test_a_module_imported_by_name_at_run_time_is_followed_when_declared(tmp_path):
     root = tree(tmp_path, job="import importlib\n", pack____init__="", pack__family="A = 1\n")
-    changed = tree(tmp_path / "b", job="import importlib\n", pack____init__="", pack__family="A = 2")
+    changed = tree(
+        tmp_path / "b", job="import importlib\n", pack____init__="", pack__family="A = 2"
+    )
     assert code_digest(root, "job.py") == code_digest(changed, "job.py")
-    assert code_digest(root, "job.py", "pack.family") != code_digest(changed, "job.py", "pack.family")
+    assert code_digest(root, "job.py", "pack.family") != code_digest(
+        changed, "job.py", "pack.family"
+    )
 
 
 def test_a_template_beside_a_module_is_part_of_its_code(tmp_path):

@@ -34,7 +34,7 @@ rule list_utterances:
                 "corpus": w.corpus,
                 "source": PLAN.corpora[w.corpus].source,
                 "folder": PLAN.corpus_folder(w.corpus),
-                "subset": getattr(PLAN.corpora[w.corpus], "subset", False),
+                "reading": PLAN.corpora[w.corpus].reading(w.corpus),
                 "files": PLAN.corpus_listing(w.corpus),
             }
         ),

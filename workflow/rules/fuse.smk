@@ -1,16 +1,9 @@
 # Late fusion: fitted on dev rows, or cross-fitted over folds; never on the rows that it is scored on.
 
 
-def fusion_inputs(wildcards):
-    """The posteriors of the fusion's systems, in its order."""
-    fusion = PLAN.studies[wildcards.study].fusions[wildcards.fusion]
-    base = f"results/{wildcards.study}/seed-{wildcards.seed}/posteriors"
-    return [f"{base}/{fusion.stage}/{system}.parquet" for system in fusion.systems]
-
-
 rule fuse_systems:
     input:
-        fusion_inputs,
+        PLAN.fusion_inputs,
     output:
         posteriors="results/{study}/seed-{seed}/posteriors/fused/{fusion}.parquet",
         weights="results/{study}/seed-{seed}/fusions/{fusion}.json",

@@ -23,7 +23,7 @@ def main(smk, settings):
         table = read_posteriors(path)
         by_seed.setdefault(table.seed, {})[path.parent.name, path.stem] = table
     scores, comparisons = [], []
-    for seed, tables in by_seed.items():
+    for tables in by_seed.values():
         for (stage, system), table in tables.items():
             scores += evaluator.scores(table, system, stage)
         comparisons += evaluator.compare(tables)
@@ -38,4 +38,4 @@ def main(smk, settings):
 
 
 if __name__ == "__main__":
-    job.run(main, snakemake)  # noqa: F821
+    job.run(main, snakemake)

@@ -9,4 +9,4 @@ def main(smk, settings):
 
 
 if __name__ == "__main__":
-    job.run(main, snakemake)  # noqa: F821
+    job.run(main, snakemake)

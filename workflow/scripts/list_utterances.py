@@ -16,8 +16,8 @@ def main(smk, settings):
         )
     corpus = import_module(f"serflow.corpora.{settings['source']}")
     folder = Path(settings["folder"]).expanduser()
-    LISTING.write(corpus.read(folder, subset=settings["subset"]), smk.output[0])
+    LISTING.write(corpus.read(folder, **settings["reading"]), smk.output[0])
 
 
 if __name__ == "__main__":
-    job.run(main, snakemake)  # noqa: F821
+    job.run(main, snakemake)

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from serflow import job
 from serflow.demo.checkpoints import make_w2v_bert
+
+from serflow import job
 from serflow.models import made_whole
 
 
@@ -13,4 +14,4 @@ def main(smk, settings):
 
 
 if __name__ == "__main__":
-    job.run(main, snakemake)  # noqa: F821
+    job.run(main, snakemake)

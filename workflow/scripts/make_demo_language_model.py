@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from serflow import job
 from serflow.demo.checkpoints import make_llama
+
+from serflow import job
 from serflow.models import made_whole
 from serflow.tables import UTTERANCES
 
@@ -16,4 +17,4 @@ def main(smk, settings):
 
 
 if __name__ == "__main__":
-    job.run(main, snakemake)  # noqa: F821
+    job.run(main, snakemake)

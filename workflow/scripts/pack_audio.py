@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from serflow import job
-from serflow.audio import pack
+from serflow.packing import pack
 from serflow.tables import LISTING, SKIPPED, UTTERANCES
 
 
@@ -21,4 +21,4 @@ def main(smk, settings):
 
 
 if __name__ == "__main__":
-    job.run(main, snakemake)  # noqa: F821
+    job.run(main, snakemake)

@@ -47,13 +47,11 @@ def main(smk, settings):
     checkpoints = output.parent / "checkpoints" / f"fold-{smk.wildcards.fold}-{key}"
     context = Context(classes, seed, checkpoints, smk.threads)
     system = build(block["family"], block, context)
-    posteriors, facts = train_and_score(
-        system, smk.wildcards.system, fold, seed, system_digest
-    )
+    posteriors, facts = train_and_score(system, smk.wildcards.system, fold, seed, system_digest)
     write_text(output.with_suffix(".json"), json.dumps(facts, indent=1))
     posteriors.write(output)
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    job.run(main, snakemake)  # noqa: F821
+    job.run(main, snakemake)

@@ -3,8 +3,9 @@
 from importlib import import_module
 from pathlib import Path
 
-from serflow import job, models
 from serflow.asr.transcribe import transcribe_shard
+
+from serflow import job, models
 from serflow.audio import AudioStore
 from serflow.tables import TRANSCRIPTS
 
@@ -16,4 +17,4 @@ def main(smk, settings):
 
 
 if __name__ == "__main__":
-    job.run(main, snakemake)  # noqa: F821
+    job.run(main, snakemake)

@@ -98,7 +98,12 @@ class Evaluator:
         import jiwer
 
         clean = jiwer.Compose(
-            [jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.RemoveMultipleSpaces(), jiwer.Strip()]
+            [
+                jiwer.ToLowerCase(),
+                jiwer.RemovePunctuation(),
+                jiwer.RemoveMultipleSpaces(),
+                jiwer.Strip(),
+            ]
         )
         joined = transcripts.set_index("utterance_id").join(
             self.utterances[["text", "split", "speaker"]], how="inner", rsuffix="_reference"
@@ -204,8 +209,10 @@ class Evaluator:
             groups = np.unique(clusters, return_inverse=True)[1]
             part, whole = np.bincount(groups, part), np.bincount(groups, whole)
         rng = np.random.default_rng(self.seed)
-        drawn = rng.integers(len(part), size=(self.resamples, len(part)))
-        ratios = part[drawn].sum(axis=1) / np.maximum(whole[drawn].sum(axis=1), 1)
+        ratios = np.empty(self.resamples)
+        for i in range(self.resamples):  # one at a time: all index rows at once would be gigabytes
+            drawn = rng.integers(len(part), size=len(part))
+            ratios[i] = part[drawn].sum() / max(whole[drawn].sum(), 1)
         low, high = np.quantile(ratios, [0.025, 0.975])
         return float(part.sum() / max(whole.sum(), 1)), float(low), float(high)
 

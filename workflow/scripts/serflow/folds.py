@@ -14,15 +14,6 @@ from serflow.tables import FOLDS
 ROLES = ("train", "dev", "test")
 
 
-def fold_names(protocol: str, k: int | None = None, groups: int | None = None) -> list[str]:
-    """Names of a protocol's folds: '0' for 'official', else '0' to one less than their number.
-
-    For 'leave_one_group_out' the i-th name is that of the i-th group in sorted order.
-    """
-    count = {"official": 1, "leave_one_group_out": groups}.get(protocol, k)
-    return [str(fold) for fold in range(count)]
-
-
 def assign(
     utterances: pd.DataFrame,
     protocol: str,
@@ -83,8 +74,8 @@ def assign(
     ids = utterances["utterance_id"].to_numpy(dtype=object)
     folds = pd.concat(
         [
-            pd.DataFrame({"utterance_id": ids, "fold": name, "role": role})
-            for name, role in zip(fold_names(protocol, k, groups), roles, strict=True)
+            pd.DataFrame({"utterance_id": ids, "fold": str(name), "role": role})
+            for name, role in enumerate(roles)
         ],
         ignore_index=True,
     )

@@ -269,8 +269,8 @@ class LogisticRegressionFusion(BaseEstimator):
                 "learn it; fit on rows that hold every class"
             )
         self.regression_ = LogisticRegression(C=self.C, max_iter=self.max_iter)
-        # One thread: the products are so small that threads slow them down, a hundredfold where jobs
-        # share the cores, and the last bits of the result would depend on their number.
+        # One thread: the products are so small that threads slow them down, twentyfold where jobs
+        # share the cores, and the last bits of the result would depend on the core count.
         with threadpool_limits(limits=1, user_api="blas"):
             self.regression_.fit(_features(stack), y)
         self.n_systems_ = len(stack)

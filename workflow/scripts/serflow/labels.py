@@ -66,7 +66,7 @@ def apply_labels(
     unknown = raw[~dropped & ~label.isin(list(classes))]
     if len(unknown):
         counts = [
-            f"{name} ({n} utterances{_nearest(name, classes)})"
+            f"{name} ({n} of {len(raw)} utterances{_nearest(name, classes)})"
             for name, n in unknown.value_counts().items()
         ]
         raise UserError(

@@ -70,9 +70,7 @@ class Plan:
         """Folder below results/models -> hub id, for every model that must be fetched."""
         names = [m for s in self.studies.values() for x in s.systems.values() for m in x.models()]
         names += [asr.model for asr in self.asr.values()]
-        return {
-            hub_folder(m): m for m in names if not is_local(m) and m not in self.site.models
-        }
+        return {hub_folder(m): m for m in names if not is_local(m) and m not in self.site.models}
 
     def settings(self, study: str, *blocks: str) -> str:
         """Canonical JSON of the study's name and some of its blocks."""
@@ -82,6 +80,38 @@ class Plan:
     def system(self, study: str, name: str) -> Any:
         """The settings of one system."""
         return self.studies[study].systems[name]
+
+    def fold_inputs(self, wildcards: Any) -> dict[str, str | list[str]]:
+        """Input function: the tables that a system's family asks for, of the study's corpora."""
+        study = self.studies[wildcards.study]
+        system = study.systems[wildcards.system]
+        inputs: dict[str, str | list[str]] = {
+            "utterances": f"results/{wildcards.study}/utterances.parquet",
+            "folds": f"results/{wildcards.study}/folds.parquet",
+            "models": [self.model_file(model) for model in system.models()],
+        }
+        corpora = [f"results/corpora/{corpus}" for corpus in study.corpora]
+        if "audio" in system.inputs:
+            inputs["samples"] = [f"{corpus}/audio.i16" for corpus in corpora]
+            inputs["index"] = [f"{corpus}/audio.parquet" for corpus in corpora]
+        if "functionals" in system.inputs:
+            inputs["functionals"] = [f"{corpus}/functionals.parquet" for corpus in corpora]
+        if "transcripts" in system.inputs:
+            inputs["transcripts"] = self.transcripts(wildcards.study)
+        return inputs
+
+    def fusion_inputs(self, wildcards: Any) -> list[str]:
+        """Input function: the posteriors of a fusion's systems, in its order."""
+        fusion = self.studies[wildcards.study].fusions[wildcards.fusion]
+        base = f"results/{wildcards.study}/seed-{wildcards.seed}/posteriors/{fusion.stage}"
+        return [f"{base}/{system}.parquet" for system in fusion.systems]
+
+    def system_settings(self, wildcards: Any) -> str:
+        """A system's own block, and the class order of its output."""
+        study = self.studies[wildcards.study]
+        # Where a system runs does not change what it learns.
+        block = study.systems[wildcards.system].model_dump(mode="json", exclude={"resources"})
+        return canonical({"system": block, "classes": study.classes})
 
     def posteriors(self, study: str, seed: int | str) -> dict[str, str]:
         """Every posteriors table of a study and seed: 'stage/system' -> file."""

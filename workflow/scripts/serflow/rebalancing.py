@@ -13,7 +13,9 @@ from serflow.posteriors import Posteriors
 from serflow.priors import PriorShift
 
 
-def rebalance(posteriors: Posteriors, target: Literal["uniform"] | Mapping[str, float]) -> Posteriors:
+def rebalance(
+    posteriors: Posteriors, target: Literal["uniform"] | Mapping[str, float]
+) -> Posteriors:
     """Shift each fold from its own effective training prior to `target`.
 
     Parameters

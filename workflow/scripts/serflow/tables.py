@@ -164,9 +164,7 @@ AUDIO_INDEX = Table(
     ["utterance_id"],
     ["offset", "samples"],
 )
-FUNCTIONALS = Table(
-    "functionals", {"utterance_id": TEXT}, ["utterance_id"], prefix="f_"
-)
+FUNCTIONALS = Table("functionals", {"utterance_id": TEXT}, ["utterance_id"], prefix="f_")
 TRANSCRIPTS = Table(
     "transcripts",
     {"utterance_id": TEXT, "text": TEXT, "status": TEXT, "note": TEXT, "asr": TEXT},

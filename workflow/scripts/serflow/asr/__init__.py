@@ -1,1 +1,1 @@
-"""Automatic speech recognition: from packed audio to one transcript row per utterance."""
+"""Automatic speech recognition: one file an engine, one loop for all of them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -26,6 +26,11 @@ class DemoCorpus(Strict):
 
     source: Literal["demo"]
     seed: int = 1
+
+    def reading(self, name: str) -> dict[str, Any]:
+        """Keyword arguments of the corpus module's `read`, beside the folder."""
+        return {}
+
     bad_audio: Literal["fail", "skip-and-report"] = "fail"
 
 
@@ -38,8 +43,29 @@ class EmodbCorpus(Strict):
         "fail", description="What an unreadable, empty, silent or NaN file does to the run."
     )
 
+    def reading(self, name: str) -> dict[str, Any]:
+        """Keyword arguments of the corpus module's `read`, beside the folder."""
+        return {"subset": self.subset}
 
-CorpusConfig = Annotated[DemoCorpus | EmodbCorpus, Field(discriminator="source")]
+
+class TableCorpus(Strict):
+    """Your own corpus, as a table of paths and labels; see serflow.corpora.table."""
+
+    source: Literal["table"]
+    table: str = Field(
+        "utterances.csv", description="CSV, TSV or Parquet file in the corpus's folder."
+    )
+    columns: dict[str, str] = Field(
+        {}, description="Our column -> the table's, where the names differ."
+    )
+    bad_audio: Literal["fail", "skip-and-report"] = "fail"
+
+    def reading(self, name: str) -> dict[str, Any]:
+        """Keyword arguments of the corpus module's `read`, beside the folder."""
+        return {"corpus": name, "table": self.table, "columns": self.columns}
+
+
+CorpusConfig = Annotated[DemoCorpus | EmodbCorpus | TableCorpus, Field(discriminator="source")]
 
 
 class AsrConfig(Strict):

@@ -115,7 +115,7 @@ def read(root: str | Path, *, subset: bool = False) -> pd.DataFrame:
     unjudged = [file.name for file in files if file.stem not in judged]
     if unjudged:
         raise UserError(
-            f"corpus '{CORPUS}': {VOTES} has no line for {len(unjudged)} files: "
+            f"corpus '{CORPUS}': {VOTES} has no line for {len(unjudged)} of {len(files)} files: "
             f"{name_some(unjudged, 20)}. Take them out, or unpack {VOTES} again."
         )
     for row, file in zip(rows, files, strict=True):

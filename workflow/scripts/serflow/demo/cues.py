@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from serflow.demo.speech import Manner
+from serflow.demo.espeak import Manner
 
 EMOTIONS = ("angry", "happy", "sad", "fearful", "disgusted", "neutral")
 
@@ -168,15 +168,19 @@ def plan(seed: int) -> list[Planned]:
             neutral = emotion == "neutral"
             wordings = _shares(rng, n, NEUTRAL_WORDING if neutral else WORDING)
             marked = rng.random(n) < [MARKED_SHARE[wording] for wording in wordings]
-            first, counter = int(rng.integers(len(speakers))), Counter()
+            first = int(rng.integers(len(speakers)))
+            misled, said_so_far = 0, Counter()  # in turn, for the same reason as quotas
             others = [e for e in EMOTIONS if e not in (emotion, "neutral")]
             others = list(MENTIONED_CALMLY) if neutral else others
             for i, wording in enumerate(wordings):
-                counter[wording] += 1
-                said = {"own": emotion, "neutral": "neutral"}.get(wording)
-                said = said or others[counter[wording] % len(others)]
-                counter[said] += 1
-                opening, phrase = int(rng.integers(len(OPENINGS))), counter[said] % 3
+                if wording == "misleading":
+                    said = others[misled % len(others)]
+                    misled += 1
+                else:
+                    said = emotion if wording == "own" else "neutral"
+                phrase = said_so_far[said] % len(PHRASES[said])
+                said_so_far[said] += 1
+                opening = int(rng.integers(len(OPENINGS)))
                 speaker = speakers[(first + i) % len(speakers)]
                 av = np.clip(rng.normal(ATTRIBUTES[emotion], ATTRIBUTE_NOISE), 1, 7).round(2)
                 session = int(rng.integers(2))

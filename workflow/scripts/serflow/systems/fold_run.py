@@ -61,7 +61,9 @@ class Fold:
         rows = self.rows[["utterance_id", "role", "label", "audio_digest"]].fillna("")
         ids = rows["utterance_id"].tolist()
         texts = [] if self.texts is None else self.texts.loc[ids].tolist()
-        features = b"" if self.functionals is None else self.functionals.loc[ids].to_numpy().tobytes()
+        features = (
+            b"" if self.functionals is None else self.functionals.loc[ids].to_numpy().tobytes()
+        )
         return digest(canonical(rows.to_numpy().tolist()), canonical(texts), features)
 
 

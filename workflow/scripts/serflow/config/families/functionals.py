@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,8 +15,11 @@ class FunctionalsConfig(Strict):
     inputs: ClassVar[tuple[str, ...]] = ("functionals",)
 
     family: Literal["functionals"]
-    classifier: Literal["svm", "logistic_regression"] = Field(
-        "svm", description="The scikit-learn classifier; its grid is searched on training speakers."
+    classifier: Literal["svm", "logistic_regression", "lda"] = Field(
+        "svm", description="The classifier; its grid is searched on the training speakers."
+    )
+    inner_folds: Annotated[int, Field(ge=2)] = Field(
+        5, description="Speaker-disjoint folds of the training rows that choose hyper-parameters."
     )
     resources: Literal["cpu"] = "cpu"
 

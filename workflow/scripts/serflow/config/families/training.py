@@ -52,7 +52,5 @@ class TrainingSettings(Strict):
     balanced_sampling: bool = Field(
         False, description="Draw classes equally often; part of the effective prior."
     )
-    bf16: Literal["auto", "never"] = Field(
-        "auto", description="bfloat16 where the device has it."
-    )
+    bf16: Literal["auto", "never"] = Field("auto", description="bfloat16 where the device has it.")
     gradient_checkpointing: bool = False

@@ -1,0 +1,156 @@
+"""Whole tables through rebalancing, fusion and evaluation: nothing is chosen on test rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import log_softmax
+
+from serflow.errors import UserError
+from serflow.evaluation import Evaluator
+from serflow.posteriors import Posteriors
+from serflow.rebalancing import rebalance
+from serflow.stacking import fuse, make_fusion
+from serflow.tables import COMPARISONS, SCORES
+
+CLASSES = ("angry", "happy", "sad")
+INTERPOLATION = {"method": "linear_interpolation", "step": 0.05, "objective": "macro_f1"}
+REGRESSION = {"method": "logistic_regression", "C": 1.0}
+
+
+def system(name, noise, seed, folds=("0",), roles=("dev", "test"), n=60):
+    """Noisy posteriors of utterances whose labels all systems share."""
+    rng = np.random.default_rng(seed)
+    rows = pd.DataFrame(
+        [
+            (f"c/{fold}-{role}-{i}", name, fold, role, CLASSES[i % 3])
+            for fold in folds
+            for role in roles
+            for i in range(n)
+        ],
+        columns=["utterance_id", "system", "fold", "role", "label"],
+    )
+    truth = np.eye(3)[rows["label"].map(CLASSES.index)]
+    scores = 2 * truth + noise * rng.standard_normal((len(rows), 3))
+    priors = {fold: np.array([0.6, 0.3, 0.1]) for fold in folds}
+    return Posteriors(rows, log_softmax(scores, axis=1), CLASSES, priors, 1, name)
+
+
+def both(**kwargs):
+    return {"one": system("one", 1.5, 1, **kwargs), "two": system("two", 1.5, 2, **kwargs)}
+
+
+def permuted(posteriors, chosen, seed=0):
+    """The same table with the reference labels of some rows shuffled."""
+    rows = posteriors.rows.copy()
+    rng = np.random.default_rng(seed)
+    rows.loc[chosen, "label"] = rng.permutation(rows.loc[chosen, "label"].to_numpy())
+    return replace(posteriors, rows=rows)
+
+
+@pytest.mark.parametrize("settings", [INTERPOLATION, REGRESSION])
+def test_permuting_test_labels_changes_no_choice_of_a_dev_fitted_fusion(settings):
+    systems = both()
+    test = (systems["one"].rows["role"] == "test").to_numpy()
+    spoilt = {name: permuted(table, test) for name, table in systems.items()}
+    fused, fits = fuse(systems, "f", "dev", lambda: make_fusion(settings))
+    other, other_fits = fuse(spoilt, "f", "dev", lambda: make_fusion(settings))
+    np.testing.assert_array_equal(fused.log_proba, other.log_proba)
+    assert fits == other_fits
+
+
+@pytest.mark.parametrize("settings", [INTERPOLATION, REGRESSION])
+def test_permuting_a_folds_labels_does_not_reach_that_folds_cross_fitted_fusion(settings):
+    systems = both(folds=("0", "1", "2"), roles=("test",))
+    own = (systems["one"].rows["fold"] == "1").to_numpy()
+    spoilt = {name: permuted(table, own) for name, table in systems.items()}
+    fused, _ = fuse(systems, "f", "cross_fit", lambda: make_fusion(settings))
+    other, _ = fuse(spoilt, "f", "cross_fit", lambda: make_fusion(settings))
+    np.testing.assert_array_equal(fused.log_proba[own], other.log_proba[own])
+    if settings is REGRESSION:  # a grid may well choose the same point
+        assert not np.array_equal(fused.log_proba[~own], other.log_proba[~own])
+
+
+def test_a_fold_without_dev_rows_is_an_error_and_not_a_fit_on_test():
+    with pytest.raises(UserError, match="no dev rows"):
+        fuse(both(roles=("test",)), "f", "dev", lambda: make_fusion(INTERPOLATION))
+
+
+def test_each_fold_is_rebalanced_from_its_own_training_prior():
+    table = system("s", 1.0, 3, folds=("0", "1"))
+    table = replace(table, priors={**table.priors, "1": np.full(3, 1 / 3)})
+    moved = rebalance(table, "uniform")
+    fold = table.rows["fold"].to_numpy()
+    np.testing.assert_allclose(moved.log_proba[fold == "1"], table.log_proba[fold == "1"])
+    gain = np.exp(moved.log_proba - table.log_proba)[fold == "0"]
+    assert (gain[:, 2] > gain[:, 0]).all(), "a class that training saw rarely gains"
+    np.testing.assert_allclose(moved.priors["0"], 1 / 3)
+
+
+def test_a_class_absent_from_training_cannot_be_rebalanced_silently():
+    table = replace(system("s", 1.0, 3), priors={"0": np.array([0.7, 0.3, 0.0])})
+    with pytest.raises(UserError, match="fold 0 cannot be rebalanced"):
+        rebalance(table, "uniform")
+
+
+def evaluator(utterances, **kwargs):
+    return Evaluator("demo", utterances, resamples=200, seed=0, **{"unit": "utterance", **kwargs})
+
+
+def test_every_score_has_definition_interval_and_n_and_the_papers_value(tmp_path):
+    table = system("s", 1.5, 1)
+    utterances = pd.DataFrame({"utterance_id": table.rows["utterance_id"], "speaker": "x"})
+    paper = {"system": "s", "stage": "raw", "metric": "macro_f1", "value": 0.5, "source": "T1"}
+    rows = evaluator(utterances, paper_values=[paper]).scores(table, "s", "raw")
+    frame = pd.DataFrame(rows)
+    SCORES.write(frame, tmp_path / "scores.parquet")
+    assert set(frame["metric"]) == {"macro_f1", "micro_f1", "uar", "wa", "recall", "confusion"}
+    assert frame["definition"].str.len().min() > 20
+    assert (frame["n"] == 60).all()
+    whole = frame[frame["metric"] == "macro_f1"].set_index("role")
+    assert (whole["low"] < whole["value"]).all()
+    assert (whole["value"] < whole["high"]).all()
+    assert whole.loc["test", "paper"] == 0.5
+    assert pd.isna(whole.loc["dev", "paper"]), "a paper's test value is not a dev value"
+    cells = frame[(frame["metric"] == "confusion") & (frame["role"] == "test")]
+    assert cells["value"].sum() == 60
+
+
+def test_fusions_are_compared_with_every_single_system_on_the_same_rows(tmp_path):
+    systems = both()
+    fused, _ = fuse(systems, "f", "dev", lambda: make_fusion(INTERPOLATION))
+    tables = {("raw", n): t for n, t in systems.items()}
+    tables |= {("rebalanced", n): rebalance(t, "uniform") for n, t in systems.items()}
+    tables["fused", "f"] = fused
+    utterances = pd.DataFrame({"utterance_id": fused.rows["utterance_id"], "speaker": "x"})
+    rows = pd.DataFrame(evaluator(utterances).compare(tables))
+    COMPARISONS.write(rows, tmp_path / "comparisons.parquet")
+    pairs = set(zip(rows["system"], rows["baseline"], strict=True))
+    assert pairs == {("one", "one"), ("two", "two"), ("f", "one"), ("f", "two")}
+
+
+def test_word_errors_join_by_id_and_ignore_case_and_punctuation():
+    utterances = pd.DataFrame(
+        {
+            "utterance_id": ["a", "b"],
+            "speaker": ["x", "y"],
+            "text": ["Oh, how nice!", "no way"],
+            "split": ["test", "test"],
+        }
+    )
+    transcripts = pd.DataFrame(
+        {"utterance_id": ["b", "a"], "text": ["no", "oh how nice"], "asr": "canary"}
+    )
+    (row,) = evaluator(utterances).word_errors(transcripts, seed=1)
+    assert row["value"] == pytest.approx(1 / 5)
+    assert row["n"] == 2
+
+
+def test_speaker_intervals_need_speakers():
+    table = system("s", 1.5, 1)
+    utterances = pd.DataFrame({"utterance_id": table.rows["utterance_id"], "speaker": None})
+    with pytest.raises(UserError, match="have none"):
+        evaluator(utterances, unit="speaker").scores(table, "s", "raw")

@@ -1,0 +1,184 @@
+"""Only what is invalidated reruns: Snakemake's plan on the real workflow after a full run.
+
+Snakemake by itself plans nothing when an imported module changes, and everything when results are
+copied to a fresh clone; these tests hold the digests in `params` to what users expect.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+
+from runs import copy_workflow, edited, planned
+from serflow.tables import TRANSCRIPTS
+
+BOTH = ["--config", "studies=[demo,small]"]
+AFTER_POSTERIORS = ["evaluate_study study={0}", "write_report study={0}"]
+
+
+def plan(folder):
+    return planned(folder, *BOTH)
+
+
+def study_tail(study, *jobs):
+    """The jobs, and the evaluation and report that follow from them."""
+    return sorted([*jobs, *(job.format(study) for job in AFTER_POSTERIORS)])
+
+
+def system_chain(study, system, folds, seed=1):
+    """All jobs of one system, and its rebalancing."""
+    return [
+        *(f"train_fold study={study}, seed={seed}, system={system}, fold={f}" for f in folds),
+        f"export_posteriors study={study}, seed={seed}, system={system}",
+        f"rebalance_posteriors study={study}, seed={seed}, system={system}",
+    ]
+
+
+def fusions(study, *names, seed=1):
+    return [f"fuse_systems study={study}, seed={seed}, fusion={name}" for name in names]
+
+
+DEMO_FUSIONS = fusions("demo", "interpolation", "logistic_regression")
+
+
+@pytest.fixture(scope="module")
+def done(full_run, tmp_path_factory):
+    """A copy of a complete run of the demo and of a small EmoDB-like study."""
+    folder = tmp_path_factory.mktemp("invalidation") / "copy"
+    shutil.copytree(full_run.folder, folder, symlinks=True)
+    return folder
+
+
+def test_nothing_is_planned_after_a_full_run(done):
+    assert plan(done) == []
+
+
+def test_touching_every_script_reruns_nothing(done):
+    for path in (done / "workflow").rglob("*"):
+        path.touch()
+    assert plan(done) == []
+
+
+def test_a_comment_or_docstring_edit_reruns_nothing(done):
+    file = done / "workflow/scripts/serflow/fusion.py"
+    with (
+        edited(file, '"""Late fusion', '"""Late, late fusion'),
+        edited(done / "workflow/scripts/train_fold.py", "import json", "# why\n\nimport json"),
+    ):
+        assert plan(done) == []
+
+
+def test_key_order_in_a_study_reruns_nothing(done):
+    path = done / "studies/demo.yaml"
+
+    def shuffled(value):
+        if not isinstance(value, dict):
+            return value
+        # Systems keep their order: it is the order of rows in the tables.
+        items = [(k, shuffled(v)) for k, v in value.items()]
+        random.Random(0).shuffle(items)
+        return dict(items)
+
+    text = path.read_text()
+    data = yaml.safe_load(text)
+    data["systems"] = {k: shuffled(v) for k, v in data["systems"].items()}
+    data["folds"], data["asr"] = shuffled(data["folds"]), shuffled(data["asr"])
+    with edited(path, text, yaml.safe_dump(dict(reversed(data.items())), sort_keys=False)):
+        assert plan(done) == []
+
+
+def test_results_copied_to_a_fresh_clone_rerun_nothing(done, tmp_path):
+    clone = copy_workflow(tmp_path / "clone")
+    shutil.copy2(done / "config.yaml", clone / "config.yaml")
+    shutil.copy2(done / "studies/small.yaml", clone / "studies/small.yaml")
+    shutil.copytree(done / "results", clone / "results", symlinks=True)
+    shutil.copytree(done / ".snakemake", clone / ".snakemake", symlinks=True)
+    assert plan(clone) == []
+
+
+def test_a_learning_rate_retrains_one_system_alone(done):
+    path = done / "studies/demo.yaml"
+    rate = yaml.safe_load(path.read_text())["systems"]["text"]["training"]["learning_rate"]
+    head, _, tail = path.read_text().partition("  text:\n")
+    line = next(x for x in tail.splitlines() if "learning_rate" in x)
+    with edited(path, f"{head}  text:\n{tail}", f"{head}  text:\n" + tail.replace(line, line.split(":")[0] + f": {float(rate) / 2}", 1)):  # fmt: skip
+        assert plan(done) == study_tail("demo", *system_chain("demo", "text", "0"), *DEMO_FUSIONS)
+
+
+def test_a_fusion_step_reruns_that_fusion_alone(done):
+    with edited(done / "studies/demo.yaml", "step: 0.05", "step: 0.1"):
+        assert plan(done) == study_tail("demo", *fusions("demo", "interpolation"))
+
+
+def test_fusion_code_retrains_nothing(done):
+    with edited(done / "workflow/scripts/serflow/fusion.py", "LOG_FLOOR =", "LOG_FLOOR = 0 +"):
+        assert plan(done) == sorted(
+            study_tail("demo", *DEMO_FUSIONS) + study_tail("small", *fusions("small", "both"))
+        )
+
+
+def test_training_code_retrains_the_networks_and_not_the_functionals(done):
+    with edited(done / "workflow/scripts/serflow/training.py", "import", "import abc\nimport"):
+        jobs = plan(done)
+    assert jobs == study_tail(
+        "demo",
+        *system_chain("demo", "speech", "0"),
+        *system_chain("demo", "text", "0"),
+        *DEMO_FUSIONS,
+    )
+
+
+def test_a_corpus_module_reruns_its_corpus_alone(done):
+    file = done / "workflow/scripts/serflow/corpora/emodb.py"
+    with edited(file, "from __future__", "import abc\nfrom __future__"):
+        jobs = plan(done)
+    assert jobs == sorted(small_from_listing())
+
+
+def small_from_listing():
+    """Everything of the small study."""
+    corpus = ["list_utterances", "pack_audio", "extract_functionals"]
+    study = ["select_utterances", "assign_folds"]
+    return study_tail(
+        "small",
+        *(f"{rule} corpus=emodb" for rule in corpus),
+        *(f"{rule} study=small" for rule in study),
+        *system_chain("small", "svm", "012"),
+        *system_chain("small", "lr", "012"),
+        *fusions("small", "both"),
+    )
+
+
+def test_one_replaced_corpus_file_reruns_that_corpus(done, full_run):
+    file = sorted(full_run.emodb.glob("wav/*.wav"))[0]
+    with edited(file, b"RIFF", b"RIFF"):
+        assert plan(done) == small_from_listing()
+
+
+def test_a_new_fold_count_keeps_audio_transcripts_and_features(done):
+    with edited(done / "studies/small.yaml", "k: 3", "k: 2"):
+        assert plan(done) == study_tail(
+            "small",
+            "assign_folds study=small",
+            *system_chain("small", "svm", "01"),
+            *system_chain("small", "lr", "01"),
+            *fusions("small", "both"),
+        )
+
+
+def test_one_changed_transcript_retrains_the_text_system_alone(done):
+    path = done / "results/corpora/demo/transcripts/demo-canary.parquet"
+    saved = path.with_suffix(".saved")
+    shutil.copy2(path, saved)
+    try:
+        frame, metadata = TRANSCRIPTS.read_with_metadata(path)
+        frame.loc[frame.index[0], "text"] = "another text"
+        TRANSCRIPTS.write(pd.DataFrame(frame), path, metadata)
+        assert plan(done) == study_tail("demo", *system_chain("demo", "text", "0"), *DEMO_FUSIONS)
+    finally:
+        saved.replace(path)
+    assert plan(done) == []

@@ -1,0 +1,171 @@
+"""The rules keep to the house: thin shims, logged, measured, free of computing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from runs import ROOT, snakemake
+
+RULES = sorted((ROOT / "workflow/rules").glob("*.smk"))
+TEXTS = {path.name: path.read_text(encoding="utf-8") for path in RULES}
+BLOCKS = {
+    name: block
+    for text in TEXTS.values()
+    for name, block in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+}
+SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
+
+
+@pytest.mark.parametrize("rule", BLOCKS)
+def test_every_rule_runs_the_script_of_its_name_with_log_and_pinned_environment(rule):
+    block = BLOCKS[rule]
+    assert f'"../scripts/{rule}.py"' in block
+    assert re.search(r"\n    (run|shell):", block) is None, "rules compute nothing"
+    for directive in ("log:", "conda:", "code="):
+        assert directive in block, directive
+
+
+@pytest.mark.parametrize("rule", BLOCKS)
+def test_the_code_digest_is_that_of_the_rules_own_script(rule):
+    assert re.search(rf'PLAN\.code\(\s*"{rule}\.py"', BLOCKS[rule])
+
+
+def test_every_script_belongs_to_a_rule():
+    assert {path.stem for path in SCRIPTS} == set(BLOCKS)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.stem)
+def test_scripts_stay_shims(script):
+    assert len(script.read_text(encoding="utf-8").splitlines()) <= 75
+
+
+def test_the_library_never_sees_snakemake():
+    for path in (ROOT / "workflow/scripts/serflow").rglob("*.py"):
+        assert not re.search(r"^\s*(from|import) snakemake", path.read_text(), re.MULTILINE), path
+
+
+RIGHT_OF_THE_BOUNDARY = [
+    "posteriors", "rebalancing", "stacking", "evaluation", "priors", "fusion", "metrics",
+    "intervals", "report.page", "report.figures", "report.provenance",
+]  # fmt: skip
+
+
+def test_nothing_right_of_the_frozen_boundary_imports_torch():
+    modules = ", ".join(f"serflow.{m}" for m in RIGHT_OF_THE_BOUNDARY)
+    code = f"import {modules}, sys; print([m for m in ('torch', 'nemo') if m in sys.modules])"
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT / "workflow/scripts", capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert out.stdout.strip() == "[]"
+
+
+WITHOUT_THE_SLURM_PLUGIN = """
+import pkgutil, sys
+listed = pkgutil.iter_modules
+pkgutil.iter_modules = lambda *a, **k: (
+    m for m in listed(*a, **k) if m.name != "snakemake_executor_plugin_slurm"
+)
+from snakemake.cli import main
+try:
+    main(["-n", "--quiet"])
+finally:
+    print("imported:", *sorted({name.split(".")[0] for name in sys.modules}))
+"""
+
+
+def test_the_snakefile_imports_neither_pandas_nor_torch():
+    """Every cluster job starts a Snakemake of its own: seconds of imports would be hours.
+
+    The Slurm plugin itself imports pandas wherever it is installed, so it is hidden here.
+    """
+    out = subprocess.run(
+        [sys.executable, "-c", WITHOUT_THE_SLURM_PLUGIN], cwd=ROOT, capture_output=True, text=True
+    ).stdout
+    imported = set(out.partition("imported: ")[2].split())
+    assert {"snakemake", "serflow", "pydantic"} <= imported
+    assert not imported & {"pandas", "torch", "transformers", "nemo", "sklearn", "librosa"}
+
+
+def test_the_slurm_profile_plans_the_same_jobs():
+    arguments = ["-n", "--quiet", "host", "--forceall"]
+    local = snakemake(ROOT, "--cores", "all", *arguments).stdout
+    slurm = snakemake(ROOT, "--profile", "slurm", *arguments).stdout
+
+    def jobs(text):
+        return sorted(re.findall(r"^\s+output: (.*)$", text, re.MULTILINE))
+
+    assert jobs(local) == jobs(slurm)
+    assert jobs(local)
+
+
+def test_the_slurm_profile_takes_the_sites_account_and_partition():
+    out = snakemake(
+        ROOT, "--profile", "slurm", "-n", "--forceall",
+        SER_SLURM_ACCOUNT="speech", SER_SLURM_PARTITION="long",
+    ).stdout  # fmt: skip
+    assert "slurm_account=speech" in out
+    assert "slurm_partition=long" in out
+
+
+def test_profiles_do_not_fight_over_keys():
+    """profiles/default overrides any other profile key by key."""
+    default = yaml.safe_load((ROOT / "profiles/default/profile.yaml").read_text())
+    slurm = yaml.safe_load((ROOT / "slurm/profile.yaml").read_text())
+    assert not set(default) & set(slurm)
+
+
+def test_environments_pin_what_the_lock_file_pins():
+    lock = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().splitlines())
+    lock = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in lock.items()}
+    for file in (ROOT / "envs").glob("*.yaml"):
+        (pip,) = (x["pip"] for x in yaml.safe_load(file.read_text())["dependencies"] if isinstance(x, dict))  # fmt: skip
+        for pin in pip:
+            name, version = pin.split("==")
+            name = re.sub(r"[-_.]+", "-", name.split("[")[0]).lower()
+            assert lock[name] == version, f"{file.name}: {pin}; run `make lock`"
+
+
+def test_every_direct_dependency_is_locked():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    lock = {
+        re.sub(r"[-_.]+", "-", line.split("==")[0]).lower()
+        for line in (ROOT / "requirements.lock").read_text().splitlines()
+    }
+    for dependency in [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]:
+        name = re.match(r"[\w.-]+", dependency)[0]
+        assert re.sub(r"[-_.]+", "-", name).lower() in lock
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("studes=[demo]", "unknown key 'studes'; did you mean 'studies'?"),
+        ("studies=[demoo]", "did you mean 'demo'?"),
+        ("seeds=[]", "seeds"),
+    ],
+)
+def test_a_bad_setting_stops_before_any_job_with_one_clear_message(config, message):
+    done = snakemake(ROOT, "-n", "--config", config, check=False)
+    assert done.returncode != 0
+    assert message in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_the_workflow_passes_snakemakes_own_lint():
+    assert snakemake(ROOT, "--lint", check=False).returncode == 0
+
+
+def test_paths_in_the_repository_are_nobodys_machine():
+    out = subprocess.run(
+        ["git", "grep", "-nIE", r"(^|[^.\w])/(home|root|Users)/", "--", ".", ":!tests"],
+        cwd=ROOT, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    assert out == "", Path(out)

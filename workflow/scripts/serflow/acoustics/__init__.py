@@ -1,0 +1,1 @@
+"""Acoustic functionals of an utterance: frames, pitch, statistics."""
