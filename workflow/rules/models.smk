@@ -16,20 +16,20 @@ rule fetch_model:
         "../scripts/fetch_model.py"
 
 
-rule make_demo_encoder:
+rule make_tiny_encoder:
     output:
-        "results/models/demo-w2v-bert/model.json",
+        "results/models/tiny-w2v-bert/model.json",
     params:
-        code=PLAN.code("make_demo_encoder.py"),
+        code=PLAN.code("make_tiny_encoder.py"),
     log:
-        "results/models/demo-w2v-bert.log",
+        "results/models/tiny-w2v-bert.log",
     benchmark:
-        "results/models/benchmarks/make_demo_encoder.tsv"
+        "results/models/benchmarks/make_tiny_encoder.tsv"
     localrule: True
     conda:
         "../../envs/train.yaml"
     script:
-        "../scripts/make_demo_encoder.py"
+        "../scripts/make_tiny_encoder.py"
 
 
 rule make_demo_language_model:

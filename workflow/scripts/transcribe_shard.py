@@ -1,19 +1,29 @@
 """Transcribe one shard of a corpus."""
 
-from importlib import import_module
 from pathlib import Path
 
-from serflow.asr.transcribe import transcribe_shard
-
 from serflow import job, models
+from serflow.asr.engine import Settings, load_engine
+from serflow.asr.shards import select_shard
+from serflow.asr.transcribe import transcribe_shard
 from serflow.audio import AudioStore
-from serflow.tables import TRANSCRIPTS
+from serflow.tables import AUDIO_INDEX, TRANSCRIPTS
 
 
 def main(smk, settings):
-    engine = import_module(f"serflow.asr.{settings['engine']}")
     settings["model"] = models.location(smk.input.model)
-    transcribe_shard(smk, engine, settings, AudioStore, TRANSCRIPTS, Path)
+    ids = AUDIO_INDEX.read(smk.input.index)["utterance_id"]
+    shard, shards = int(smk.wildcards.shard), int(smk.wildcards.shards)
+    journal = Path(smk.output[0]).with_suffix(".journal.jsonl")
+    rows = transcribe_shard(
+        AudioStore([(smk.input.samples, smk.input.index)]),
+        select_shard(ids, shard, shards),
+        load_engine,
+        journal,
+        Settings(**settings, threads=smk.threads),
+    )
+    TRANSCRIPTS.write(rows, smk.output[0])
+    journal.unlink()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,26 @@
+"""Write the report of a study: the page, and its figures as files of their own."""
+
+from pathlib import Path
+
+from serflow import job
+from serflow.files import write_text
+from serflow.invalidation import digest
+from serflow.report.figures import draw_all
+from serflow.report.page import render
+from serflow.report.provenance import collect
+from serflow.report.results import read_results
+
+
+def main(smk, settings):
+    results = read_results(settings["study"], settings["config"], **dict(smk.input.items()))
+    figures = draw_all(results)
+    # Benchmarks and facts of the fits lie beside the tables; they describe jobs that are done.
+    root = Path(smk.output.page).parent.parent
+    provenance = collect(root, results, digest(smk.params.settings))
+    for name, figure in figures.items():
+        write_text(smk.output[name], figure.file())
+    write_text(smk.output.page, render(results, figures, provenance))
+
+
+if __name__ == "__main__":
+    job.run(main, snakemake)

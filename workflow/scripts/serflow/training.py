@@ -108,9 +108,7 @@ def device() -> torch.device:
 
 def uses_bf16(settings: TrainingSettings) -> bool:
     """Whether matrix products run in bfloat16: on GPUs that have it, never on CPU."""
-    return (
-        settings.bf16 == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    )
+    return settings.bf16 == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 
 
 def class_weights(
@@ -129,9 +127,7 @@ def class_weights(
         return None
     counts = np.bincount(labels, minlength=n_classes).astype(np.float64)
     present = counts > 0
-    return np.divide(
-        len(labels) / present.sum(), counts, out=np.zeros(n_classes), where=present
-    )
+    return np.divide(len(labels) / present.sum(), counts, out=np.zeros(n_classes), where=present)
 
 
 def fit_network(
@@ -437,7 +433,7 @@ class _Epochs(TrainerCallback):
     def __init__(self, settings: TrainingSettings) -> None:
         self._settings = settings
 
-    def on_epoch_end(self, args, state, control, **kwargs):  # noqa: ANN001, ANN003, ANN201
+    def on_epoch_end(self, args, state, control, **kwargs):
         epoch = round(state.epoch)
         best = self._settings.select == "best"
         control.should_log = True
@@ -446,7 +442,7 @@ class _Epochs(TrainerCallback):
         control.should_save = best or epoch % self._settings.checkpoint_every == 0
         return control
 
-    def on_log(self, args, state, control, logs=None, **kwargs):  # noqa: ANN001, ANN003, ANN201
+    def on_log(self, args, state, control, logs=None, **kwargs):
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
             raise UserError(
@@ -462,16 +458,16 @@ class _Progress(TrainerCallback):
         self._terminal = sys.stderr.isatty()
         self._loss = ""
 
-    def on_train_begin(self, args, state, control, **kwargs):  # noqa: ANN001, ANN003, ANN201
+    def on_train_begin(self, args, state, control, **kwargs):
         self._first_step = state.global_step
         self._start = self._shown = time.monotonic()
 
-    def on_step_end(self, args, state, control, **kwargs):  # noqa: ANN001, ANN003, ANN201
+    def on_step_end(self, args, state, control, **kwargs):
         pause = TERMINAL_SECONDS if self._terminal else LOG_SECONDS
         if time.monotonic() - self._shown > pause:
             self._show(state, end="\r" if self._terminal else "\n")
 
-    def on_log(self, args, state, control, logs=None, **kwargs):  # noqa: ANN001, ANN003, ANN201
+    def on_log(self, args, state, control, logs=None, **kwargs):
         if "loss" in logs:
             self._loss = f"loss {logs['loss']:.4f}"
             self._show(state, end="\n")

@@ -25,9 +25,11 @@ class Audio(Protocol):
 
     def __contains__(self, utterance_id: str) -> bool: ...
 
-    def samples(self, utterance_id: str) -> Samples: ...
+    def samples(self, utterance_id: str) -> Samples:
+        """float32 samples, mono, 16 kHz."""
 
-    def seconds(self, utterance_id: str) -> float: ...
+    def seconds(self, utterance_id: str) -> float:
+        """Duration, without touching the samples."""
 
 
 def transcribe_shard(

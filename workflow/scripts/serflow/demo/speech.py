@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from pathlib import Path
 
 from serflow.demo.cues import plan
@@ -29,10 +30,13 @@ COLUMNS = (
 def synthesise(folder: str | Path, seed: int, workers: int | None = None) -> None:
     """Speak the corpus of `seed` into `folder`; the same seed gives the same bytes.
 
-    `utterances.csv` is written last, so that a folder with a table is a whole corpus.
+    `utterances.csv` is written last, so that a folder with a table is a whole corpus. An earlier
+    corpus in `folder` is replaced.
     """
     folder = Path(folder)
-    (folder / "wav").mkdir(parents=True, exist_ok=True)
+    (folder / "utterances.csv").unlink(missing_ok=True)
+    shutil.rmtree(folder / "wav", ignore_errors=True)
+    (folder / "wav").mkdir(parents=True)
     planned = plan(seed)
     render(
         (

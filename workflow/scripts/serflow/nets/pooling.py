@@ -66,9 +66,7 @@ class AttentiveMean(nn.Module):
     def __init__(self, size: int, bottleneck: int) -> None:
         super().__init__()
         self.output_size = size
-        self.score = nn.Sequential(
-            nn.Linear(size, bottleneck), nn.Tanh(), nn.Linear(bottleneck, 1)
-        )
+        self.score = nn.Sequential(nn.Linear(size, bottleneck), nn.Tanh(), nn.Linear(bottleneck, 1))
 
     def weights(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Attention over time, 0 on padding and summing to 1; shape (batch, time)."""

@@ -23,8 +23,11 @@ def trained_tensors(net: nn.Module) -> dict[str, Tensor]:
     return {
         name: tensor
         for name, tensor in net.state_dict().items()
-        if (parameters[name].requires_grad if name in parameters
-            else tensor.data_ptr() not in storages)
+        if (
+            parameters[name].requires_grad
+            if name in parameters
+            else tensor.data_ptr() not in storages
+        )
     }
 
 

@@ -7,6 +7,7 @@ training are settings.
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -214,7 +215,7 @@ class SpeechClassifier:
         spans, owners = [], []
         for i, (name, _, n) in enumerate(_whole(examples)):
             edges = np.linspace(0, n, max(1, -(-n // limit)) + 1).round().astype(int).tolist()
-            spans += [(name, first, end) for first, end in zip(edges, edges[1:], strict=False)]
+            spans += [(name, first, end) for first, end in pairwise(edges)]
             owners += [i] * (len(edges) - 1)
         return Spans(examples.audio, spans, self.front_end_), np.array(owners)
 

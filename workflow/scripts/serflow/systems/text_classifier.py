@@ -99,8 +99,10 @@ class TextClassifier:
         self.facts_ = fitted.facts | {
             "empty_texts": sum(not text.strip() for text in train.texts),
             "texts_at_max_tokens": int(
-                (inputs.lengths([Draw(0, i, i) for i in range(len(train))])
-                 >= self.tokens_.max_tokens).sum()
+                (
+                    inputs.lengths([Draw(0, i, i) for i in range(len(train))])
+                    >= self.tokens_.max_tokens
+                ).sum()
             ),
         }
         return self

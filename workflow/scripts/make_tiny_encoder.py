@@ -1,4 +1,4 @@
-"""Make the demo's tiny Wav2Vec2-BERT."""
+"""Make a tiny Wav2Vec2-BERT with random weights, to be trained from scratch."""
 
 from pathlib import Path
 

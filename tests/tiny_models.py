@@ -1,0 +1,131 @@
+"""Tiny random models of the same classes as the papers', as folders that `from_pretrained` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    HubertConfig,
+    HubertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2BertConfig,
+    Wav2Vec2BertModel,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Model,
+    WavLMConfig,
+    WavLMModel,
+)
+
+WORDS = "you the a we it is was great awful fine joy rage lovely hate table window day".split()
+
+CONV = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "conv_dim": (8, 8, 8),
+    "conv_stride": (5, 8, 8),
+    "conv_kernel": (10, 8, 8),
+    "num_feat_extract_layers": 3,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "vocab_size": 8,
+}
+
+
+def w2v_bert(folder: Path, hidden: int = 16, layers: int = 2, bins: int = 20) -> Path:
+    """A Wav2Vec2-BERT over stacked filter banks."""
+    torch.manual_seed(0)
+    config = Wav2Vec2BertConfig(
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=2 * hidden,
+        feature_projection_input_dim=2 * bins,
+        vocab_size=8,
+    )
+    Wav2Vec2BertModel(config).save_pretrained(folder)
+    SeamlessM4TFeatureExtractor(feature_size=bins, num_mel_bins=bins).save_pretrained(folder)
+    return folder
+
+
+def conv_encoder(folder: Path, kind: str, norm: str) -> Path:
+    """A wav2vec2, HuBERT or WavLM over waveforms; `norm` is "group" (base) or "layer" (large)."""
+    torch.manual_seed(0)
+    config, model = {
+        "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
+        "hubert": (HubertConfig, HubertModel),
+        "wavlm": (WavLMConfig, WavLMModel),
+    }[kind]
+    model(config(**CONV, feat_extract_norm=norm)).save_pretrained(folder)
+    # Base models come with an extractor that normalises, but knows no mask.
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=norm == "layer")
+    extractor.save_pretrained(folder)
+    return folder
+
+
+def llama(folder: Path, bos: bool = True) -> Path:
+    """A LLaMA whose tokenizer has no padding token."""
+    torch.manual_seed(0)
+    _tokenizer(["<s> $A"] if bos else [], bos_token="<s>", eos_token="</s>").save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=32,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def roberta(folder: Path) -> Path:
+    """A RoBERTa."""
+    torch.manual_seed(0)
+    tokenizer = _tokenizer(
+        ["<s> $A </s>"],
+        bos_token="<s>",
+        eos_token="</s>",
+        cls_token="<s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+    )
+    tokenizer.save_pretrained(folder)
+    config = RobertaConfig(
+        vocab_size=32,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=66,
+        pad_token_id=3,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    RobertaForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
+def _tokenizer(template: list[str], **tokens: str) -> PreTrainedTokenizerFast:
+    vocabulary = {word: i for i, word in enumerate(["<s>", "</s>", "<unk>", "<pad>", *WORDS])}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    if template:
+        tokenizer.post_processor = TemplateProcessing(
+            single=template[0], special_tokens=[("<s>", 0), ("</s>", 1)]
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", **tokens)

@@ -1,0 +1,525 @@
+"""The report says what the tables say, in one file that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import log_softmax
+
+from serflow.config.study import StudyConfig
+from serflow.evaluation import Evaluator
+from serflow.posteriors import Posteriors
+from serflow.rebalancing import rebalance
+from serflow.report.figures import draw_all
+from serflow.report.formats import number
+from serflow.report.headline import headline
+from serflow.report.page import render
+from serflow.report.provenance import Commit, Provenance, collect, condensed
+from serflow.report.results import Results, read_results
+from serflow.stacking import fuse, make_fusion
+from serflow.tables import COMPARISONS, FOLDS, SCORES, SKIPPED, TRANSCRIPTS, UTTERANCES
+
+INTERPOLATION = {"method": "linear_interpolation", "step": 0.05, "objective": "macro_f1"}
+REGRESSION = {"method": "logistic_regression", "C": 1.0}
+SECTIONS = ["result", "scores", "recall", "confusions", "comparisons", "fusion", "priors", "data"]
+WORDS = [
+    "oh",
+    "no",
+    "this",
+    "is",
+    "not",
+    "what",
+    "I",
+    "wanted",
+    "to",
+    "hear",
+    "today",
+    "my",
+    "dear",
+    "friend",
+]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a synthetic study has."""
+
+    study: str
+    classes: tuple[str, ...]
+    systems: dict[str, float]  # name -> noise
+    official: bool = True
+    speakers: int = 6
+    per_cell: int = 8
+    seeds: tuple[int, ...] = (1,)
+    asr: bool = False
+    skew: float = 1.6
+    fusions: tuple[str, ...] = ("interpolation", "logistic_regression")
+    title: str = "Speech, text and their fusion on synthetic speech"
+    resamples: int = 200
+
+    @property
+    def fit_on(self) -> str:
+        return "dev" if self.official else "cross_fit"
+
+
+SIX = Recipe(
+    "six",
+    ("angry", "disgusted", "fearful", "happy", "neutral", "sad"),
+    {"speech": 1.7, "text": 2.0},
+    asr=True,
+)
+SEVEN = Recipe(
+    "seven",
+    ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness"),
+    {"functionals_svm": 1.2, "functionals_lr": 1.4},
+    official=False,
+    speakers=10,
+    per_cell=6,
+    skew=1.0,
+)
+TWO_SEEDS = replace(SIX, study="two_seeds", seeds=(1, 2), asr=False)
+
+
+def utterances_of(recipe: Recipe) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = []
+    for speaker in range(recipe.speakers):
+        split = ("train", "dev", "test")[min(speaker * 3 // recipe.speakers, 2)]
+        for i, label in enumerate(recipe.classes):
+            for take in range(recipe.per_cell):
+                name = f"{recipe.study}/s{speaker:02}-{label}-{take}"
+                rows.append(
+                    {
+                        "utterance_id": name,
+                        "corpus": recipe.study,
+                        "path": f"wav/{name.partition('/')[2]}.wav",
+                        "speaker": f"s{speaker:02}",
+                        "gender": ("female", "male")[speaker % 2],
+                        "text": " ".join(rng.permutation(WORDS)[: 4 + i]),
+                        "label": label,
+                        "label_raw": label,
+                        "split": split if recipe.official else None,
+                        "duration_s": 1.0 + take / 10,
+                        "sample_rate": 16000,
+                        "audio_digest": name,
+                    }
+                )
+    return pd.DataFrame(rows).reindex(columns=list(UTTERANCES.columns))
+
+
+def folds_of(recipe: Recipe, utterances: pd.DataFrame) -> pd.DataFrame:
+    if recipe.official:
+        return pd.DataFrame(
+            {"utterance_id": utterances["utterance_id"], "fold": "0", "role": utterances["split"]}
+        )
+    return pd.concat(
+        pd.DataFrame(
+            {
+                "utterance_id": utterances["utterance_id"],
+                "fold": str(i),
+                "role": np.where(utterances["speaker"] == speaker, "test", "train"),
+            }
+        )
+        for i, speaker in enumerate(sorted(set(utterances["speaker"])))
+    )
+
+
+def raw_posteriors(recipe, utterances, folds, system, seed) -> Posteriors:
+    rng = np.random.default_rng([seed, *map(ord, system)])
+    rows = folds[folds["role"] != "train"].merge(utterances[["utterance_id", "label"]])
+    rows = rows.assign(system=system)[["utterance_id", "system", "fold", "role", "label"]]
+    prior = recipe.skew ** -np.arange(len(recipe.classes))
+    prior /= prior.sum()
+    truth = np.eye(len(recipe.classes))[rows["label"].map(recipe.classes.index)]
+    scores = 2 * truth + recipe.systems[system] * rng.standard_normal(truth.shape) + np.log(prior)
+    priors = dict.fromkeys(sorted(set(rows["fold"]), key=int), prior)
+    return Posteriors(
+        rows, log_softmax(scores, axis=1), recipe.classes, priors, seed, f"digest-{system}"
+    )
+
+
+def transcripts_of(utterances: pd.DataFrame) -> pd.DataFrame:
+    rng = np.random.default_rng(5)
+    heard = []
+    for text in utterances["text"]:
+        words = [word if rng.random() > 0.15 else "umm" for word in text.split()]
+        heard.append(" ".join(words if rng.random() > 0.05 else []))
+    return pd.DataFrame(
+        {
+            "utterance_id": utterances["utterance_id"],
+            "text": heard,
+            "status": ["ok" if text else "empty" for text in heard],
+            "note": "",
+            "asr": "tiny-canary",
+        }
+    )
+
+
+def config_of(recipe: Recipe) -> dict:
+    fusions = {
+        name: {
+            **(REGRESSION if name == "logistic_regression" else INTERPOLATION),
+            "systems": list(recipe.systems),
+            "fit_on": recipe.fit_on,
+        }
+        for name in recipe.fusions
+    }
+    folds = {"protocol": "official"}
+    if not recipe.official:
+        folds = {"protocol": "leave_one_group_out", "group": "speaker", "groups": recipe.speakers}
+    asr = {"name": "tiny-canary", "model": "/srv/models/canary.nemo"} if recipe.asr else None
+    return {
+        "title": recipe.title,
+        "description": "Made by the tests: noisy posteriors of known quality, no speech at all.",
+        "classes": list(recipe.classes),
+        "corpora": {recipe.study: {"source": "emodb"}},
+        "folds": folds,
+        "asr": asr,
+        "systems": {name: {"family": "functionals"} for name in recipe.systems},
+        "seeds": list(recipe.seeds),
+        "fusions": fusions,
+    }
+
+
+def make(recipe: Recipe) -> Results:
+    """A whole study, made by the same library as a real one."""
+    utterances = utterances_of(recipe)
+    folds = folds_of(recipe, utterances)
+    config = config_of(recipe)
+    paper = {"system": "interpolation", "stage": "fused", "metric": "macro_f1", "value": 0.356}
+    evaluator = Evaluator(
+        recipe.study,
+        utterances,
+        resamples=recipe.resamples,
+        unit="utterance",
+        seed=0,
+        paper_values=[{**paper, "source": "Some authors, 2024, table 3"}],
+    )
+    posteriors, fusions, scores, comparisons = {}, {}, [], []
+    for seed in recipe.seeds:
+        tables = {
+            ("raw", name): raw_posteriors(recipe, utterances, folds, name, seed)
+            for name in recipe.systems
+        }
+        tables |= {
+            ("rebalanced", n): rebalance(tables["raw", n], "uniform") for n in recipe.systems
+        }
+        for name in recipe.fusions:
+            settings = {"name": name, "stage": "rebalanced", **config["fusions"][name]}
+            systems = {n: tables["rebalanced", n] for n in recipe.systems}
+            fused, fits = fuse(systems, name, recipe.fit_on, lambda s=settings: make_fusion(s))
+            tables["fused", name] = fused
+            fusions[seed, name] = {"settings": settings, "fits": fits}
+        for (stage, name), table in tables.items():
+            posteriors[seed, stage, name] = table
+            scores += evaluator.scores(table, name, stage)
+        comparisons += evaluator.compare(tables)
+    transcripts = transcripts_of(utterances) if recipe.asr else None
+    if recipe.asr:
+        scores += evaluator.word_errors(transcripts, seed=recipe.seeds[0])
+    columns = list(COMPARISONS.columns)
+    return Results(
+        study=recipe.study,
+        config=StudyConfig.model_validate(config),
+        scores=pd.DataFrame(scores),
+        comparisons=pd.DataFrame(comparisons, columns=columns),
+        posteriors=posteriors,
+        fusions=fusions,
+        utterances=utterances,
+        folds=folds,
+        fold_notes=[] if recipe.official else ["the test rows of fold '3' have no disgust"],
+        dropped={"other": 3} if recipe.official else {},
+        skipped=pd.DataFrame(
+            [("six/x", "wav/x.wav", "not readable: /home/ann/corpus/wav/x.wav is empty", "six")]
+            if recipe.asr
+            else [],
+            columns=["utterance_id", "path", "reason", "corpus"],
+        ),
+        transcripts=transcripts,
+    )
+
+
+def provenance_of(results: Results) -> Provenance:
+    return Provenance(Commit("0" * 40, "2026-01-01"), "3.11", {"numpy": "2"}, "cafe", [], {})
+
+
+def page_of(results: Results, provenance: Provenance | None = None) -> str:
+    return render(results, draw_all(results), provenance or provenance_of(results))
+
+
+@pytest.fixture(scope="module")
+def six() -> Results:
+    return make(SIX)
+
+
+@pytest.fixture(scope="module")
+def seven() -> Results:
+    return make(SEVEN)
+
+
+@pytest.fixture(scope="module")
+def two_seeds() -> Results:
+    return make(TWO_SEEDS)
+
+
+@pytest.fixture(scope="module")
+def pages(six, seven, two_seeds) -> dict[str, str]:
+    return {results.study: page_of(results) for results in (six, seven, two_seeds)}
+
+
+class Reader(HTMLParser):
+    """Collects what the tests ask of a page."""
+
+    VOID = frozenset({"meta", "link", "br", "hr", "img", "input"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.figures: list[dict] = []
+        self.wrong: list[str] = []
+        self.text = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.tags.append(tag)
+        self.ids += [given["id"]] if "id" in given else []
+        names = ("src", "href", "xlink:href", "action", "data", "srcset")
+        self.links += [given[name] for name in names if given.get(name)]
+        if tag == "svg":
+            self.figures.append(given)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text += data
+
+
+def text_of(page: str) -> str:
+    return " ".join(Reader(page).text.split())
+
+
+@pytest.mark.parametrize("study", ["six", "seven", "two_seeds"])
+def test_the_page_is_whole_and_needs_nothing_else(pages, study):
+    page = pages[study]
+    reader = Reader(page)
+    assert not reader.wrong
+    assert not reader.open, "every tag is closed"
+    assert len(reader.ids) == len(set(reader.ids)), "ids are unique across the figures"
+    outside = [link for link in reader.links if not link.startswith(("#", "data:,"))]
+    assert not outside
+    assert {link[1:] for link in reader.links if link.startswith("#")} <= set(reader.ids)
+    assert not re.search(r"url\((?!#)|@import|<script|<iframe|\son\w+=", page)
+    assert set(SECTIONS) <= set(reader.ids)
+    assert reader.figures
+    assert all(figure.get("aria-label") for figure in reader.figures)
+    assert "nan" not in text_of(page).split()
+
+
+def test_no_asr_no_section(pages):
+    assert 'id="transcripts"' in pages["six"]
+    assert "transcripts" not in pages["seven"]
+    assert "WER" not in text_of(pages["seven"])
+
+
+def test_every_whole_metric_of_test_and_dev_is_printed_as_the_table_has_it(six, pages):
+    text = text_of(pages["six"])
+    rows = six.scores[six.scores["metric"].isin(["macro_f1", "micro_f1", "uar", "wa"])]
+    assert len(rows) == 4 * 6 * 2
+    for row in rows.itertuples():
+        assert f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" in text
+    for definition in six.scores["definition"].unique():
+        assert definition in text
+    assert "paper 0.356 (1)" in text
+    assert "Some authors, 2024, table 3" in text
+
+
+def test_confusions_of_the_page_are_those_of_the_table(six):
+    cells = six.scores[(six.scores["metric"] == "confusion") & (six.scores["role"] == "test")]
+    for (system, stage), part in cells.groupby(["system", "stage"]):
+        counts = six.confusion(system, stage)
+        for row in part.itertuples():
+            i, j = six.classes.index(row.label), six.classes.index(row.hypothesis)
+            assert counts[i, j] == row.value
+        assert counts.sum() == part["n"].iloc[0]
+
+
+def test_the_headline_is_the_comparison_of_the_table(six):
+    text = " ".join(headline(six).sentences)
+    fused = six.scores[(six.scores["metric"] == "macro_f1") & (six.scores["role"] == "test")]
+    best = fused[fused["stage"] == "fused"].sort_values("value").iloc[-1]
+    assert f"the fusion {best['system']}" in text
+    rows = six.comparisons[six.comparisons["system"] == best["system"]]
+    row = rows.sort_values("difference").iloc[0]  # the better single system is the nearer one
+    assert f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]" in text
+    assert "dev minus test" in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (-0.02, 0.05, "includes zero: no difference is shown"),
+        (0.01, 0.05, "above zero: the fusion is better"),
+        (-0.05, -0.01, "below zero: the fusion is worse"),
+    ],
+)
+def test_the_headline_says_how_the_interval_lies(six, low, high, said):
+    moved = replace(six, comparisons=six.comparisons.assign(low=low, high=high))
+    assert said in " ".join(headline(moved).sentences)
+
+
+def test_a_better_single_system_at_another_stage_is_not_hidden(six):
+    top = (six.scores["stage"] == "raw") & (six.scores["metric"] == "macro_f1")
+    scores = six.scores.assign(value=six.scores["value"].where(~top, 0.99))
+    text = " ".join(headline(replace(six, scores=scores)).sentences)
+    assert "A single system scores higher at another stage" in text
+
+
+def test_seeds_are_averaged_and_no_seed_is_printed_as_the_result(two_seeds, pages):
+    text = text_of(pages["two_seeds"])
+    rows = two_seeds.scores
+    rows = rows[(rows["metric"] == "uar") & (rows["role"] == "test") & (rows["stage"] == "raw")]
+    for _, part in rows.groupby("system"):
+        values = part["value"].to_numpy()
+        assert len(values) == 2
+        assert f"{values.mean():.3f} ± {values.std(ddof=1):.3f}" in text
+    assert "over 2 seeds" in text
+    assert "of 2 seeds" in text
+
+
+def test_hostile_titles_and_class_names_stay_text():
+    hostile = '</title><script>alert("x")</script><img src=http://e.org/x onerror=alert(1)>'
+    classes = ("<b>angry</b>", "$\\frac{a}{$", "a&b\"'")
+    page = page_of(make(replace(SIX, classes=classes, title=hostile, asr=False, per_cell=4)))
+    reader = Reader(page)
+    assert not {"script", "img", "b"} & set(reader.tags) - {"b"}
+    assert "<b>angry" not in page
+    assert not reader.wrong
+    assert hostile in reader.text
+    assert "<b>angry</b>" in reader.text
+
+
+def test_paths_of_the_machine_are_not_shown(six, pages):
+    assert "/home/ann" not in pages["six"]
+    assert "/srv/models" not in pages["six"]
+    assert "x.wav is empty" in text_of(pages["six"])
+    assert str(Path.cwd()) not in pages["six"]
+
+
+def test_same_tables_same_bytes(six, pages):
+    again = make(SIX)
+    assert page_of(again) == pages["six"]
+    first, second = draw_all(six), draw_all(again)
+    assert all(first[name].file() == second[name].file() for name in first)
+
+
+def test_three_systems_have_weights_but_no_curve():
+    recipe = replace(
+        SIX, study="three", systems={"a": 1.5, "b": 2.0, "c": 2.5}, asr=False,
+        fusions=("interpolation",),
+    )  # fmt: skip
+    results = make(recipe)
+    figures = draw_all(results)
+    assert not figures["interpolation"].panels
+    assert "no curve" in figures["interpolation"].file()
+    text = text_of(page_of(results))
+    assert "no curve" in text
+    weights = results.fusions[1, "interpolation"]["fits"][0]["weights"]
+    assert all(number(weight, 2) in text for weight in weights)
+
+
+def test_a_study_without_fusions_has_a_headline():
+    results = make(replace(SIX, study="plain", asr=False, fusions=(), systems={"only": 1.5}))
+    assert "has no fusion" in " ".join(headline(results).sentences)
+    assert "The study has no fusion." in text_of(page_of(results))
+
+
+def test_two_classes(six):
+    results = make(replace(SIX, classes=("calm", "angry"), asr=False))
+    assert "angry against calm" in text_of(page_of(results))
+
+
+def test_written_tables_read_back_to_the_same_page(six, pages, tmp_path):
+    """As the rule calls it: from files, with costs and facts beside them."""
+    root = tmp_path / "results"
+    paths = write(six, root)
+    config = six.config.model_dump(mode="json")
+    results = read_results("six", config, **paths)
+    assert page_of(results) == pages["six"]
+    benchmarks = root / "six" / "benchmarks"
+    head = "s\th:m:s\tmax_rss\tcpu_time\n"
+    (benchmarks / "train_fold.speech-seed-1-fold-0.tsv").write_text(f"{head}90\t-\t2048\t80\n")
+    (benchmarks / "train_fold.gone-seed-1-fold-0.tsv").write_text(f"{head}7777\t-\t9\t9\n")
+    (benchmarks / "evaluate_study.tsv").write_text(f"{head}0.2\t-\tNA\tNA\n")
+    fact = root / "six" / "seed-1" / "systems" / "speech" / "fold-0.json"
+    fact.parent.mkdir(parents=True)
+    fact.write_text(json.dumps({"trainable_parameters": 1234567, "chosen": {"C": 10}, "h": [1]}))
+    found = collect(root, results, "cafe")
+    costs = {cost.title: cost for cost in found.costs}
+    assert costs["Train and predict: speech"].seconds == 90
+    assert costs["Train and predict: text"].jobs == 0
+    assert "Train and predict: gone" not in costs, "a system of an older study costs nothing now"
+    text = text_of(page_of(results, found))
+    assert "Train and predict: speech 1 1.5 min 1.5 min 1.3 min 2.0 GiB" in text
+    assert "Evaluate 1 0.2 s 0.2 s not measured not measured" in text
+    assert "Train and predict: text – not measured" in text
+    assert "chosen C 10" in text
+    assert str(tmp_path) not in page_of(results, found)
+
+
+def write(results: Results, root: Path) -> dict:
+    """The files of a study as the rules write them."""
+    study, corpus = root / results.study, root / "corpora" / results.study
+    (study / "benchmarks").mkdir(parents=True)
+    paths = {"scores": study / "scores.parquet", "comparisons": study / "comparisons.parquet"}
+    SCORES.write(results.scores, paths["scores"])
+    COMPARISONS.write(results.comparisons, paths["comparisons"])
+    paths["posteriors"] = []
+    for (seed, stage, system), table in results.posteriors.items():
+        paths["posteriors"].append(study / f"seed-{seed}/posteriors/{stage}/{system}.parquet")
+        table.write(paths["posteriors"][-1])
+    paths["fusions"] = []
+    for (seed, name), fitted in results.fusions.items():
+        paths["fusions"].append(study / f"seed-{seed}/fusions/{name}.json")
+        paths["fusions"][-1].parent.mkdir(parents=True, exist_ok=True)
+        paths["fusions"][-1].write_text(json.dumps(fitted))
+    for name, table in (("utterances", UTTERANCES), ("folds", FOLDS)):
+        paths[name] = study / f"{name}.parquet"
+        table.write(getattr(results, name), paths[name])
+    for name, file in (("fold_notes", "folds.json"), ("dropped", "dropped.json")):
+        paths[name] = study / file
+        paths[name].write_text(json.dumps(getattr(results, name)))
+    paths["skipped"] = [corpus / "skipped.parquet"]
+    SKIPPED.write(results.skipped.drop(columns="corpus"), paths["skipped"][0])
+    paths["transcripts"] = []
+    if results.transcripts is not None:
+        paths["transcripts"].append(corpus / "transcripts" / "tiny-canary.parquet")
+        TRANSCRIPTS.write(results.transcripts, paths["transcripts"][0])
+    return paths
+
+
+def test_facts_are_condensed_without_losing_the_odd_one_out():
+    assert condensed([True, True]) == "yes"
+    assert condensed([0.1, 0.1, 0.3]) == "0.1 (2 of 3), 0.3 (1 of 3)"
+    assert condensed([None, None]) == "none"

@@ -1,0 +1,150 @@
+"""The page: one file, no scripts, nothing fetched; opens offline on a desk or a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from serflow.report import sections
+from serflow.report.figures import Figure
+from serflow.report.formats import count, listing, number, percent, plural, without_folders
+from serflow.report.headline import headline
+from serflow.report.provenance import Provenance
+from serflow.report.results import Results
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A panel on the page; its SVG is the library's own and needs no escaping."""
+
+    title: str
+    svg: Markup
+
+
+def render(results: Results, figures: Mapping[str, Figure], provenance: Provenance) -> str:
+    """The page as HTML.
+
+    Parameters
+    ----------
+    results : Results
+    figures : mapping of str to Figure
+        As `figures.draw_all` gives them.
+    provenance : Provenance
+
+    Returns
+    -------
+    str
+        The same for the same arguments, byte for byte.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    shown = {
+        name: [
+            _Shown(panel.title, Markup(svg))
+            for panel, svg in zip(figure.panels, figure.inline(), strict=True)
+        ]
+        for name, figure in figures.items()
+        if name != "confusions"  # a table on the page, as it is read cell by cell
+    }
+    curves = {panel.title: panel.svg for panel in shown["interpolation"]}
+    table, sources = sections.scores_table(results)
+    return environment.get_template("page.html.j2").render(
+        style=Markup((FOLDER / "style.css").read_text(encoding="utf-8")),
+        results=results,
+        config=results.config,
+        facts=_facts(results),
+        headline=headline(results),
+        figures=shown,
+        no_curve=figures["interpolation"].nothing,
+        scores=table,
+        sources=sources,
+        definitions=sections.definitions(results),
+        selection_note=sections.selection_note(results),
+        spread_note=sections.spread_note(results),
+        recalls=sections.recall_table(results),
+        confusions=sections.confusion_tables(results),
+        comparisons=sections.comparisons_table(results),
+        fusions=sections.fusions(results, curves),
+        chance=number(1 / len(results.classes)),
+        priors=[(system, sections.priors_table(results, system)) for system in results.systems],
+        target=_target(results),
+        asr=_asr(results),
+        corpora=sections.corpora_table(results),
+        folds=sections.folds_table(results),
+        fold_notes=[without_folders(note) for note in results.fold_notes],
+        skipped=sections.skipped_table(results),
+        n_skipped=len(results.skipped),
+        provenance=provenance,
+        costs=sections.costs_table(provenance.costs),
+        fits=sections.facts_table(provenance.facts, results.systems),
+        digests=sections.digests_table(results),
+        settings=settings_text(results),
+    )
+
+
+def settings_text(results: Results) -> str:
+    """The study's settings as YAML, models that lie on this machine by their last name."""
+    tree = _portable(results.config.model_dump(mode="json"))
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=90)
+
+
+def _portable(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _portable(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_portable(value) for value in tree]
+    if isinstance(tree, str) and tree.startswith(("/", "~")):
+        return Path(tree).name
+    return tree
+
+
+def _facts(results: Results) -> list[tuple[str, str]]:
+    """The line under the title."""
+    utterances = results.utterances
+    folds = results.config.folds
+    protocol = folds.protocol.replace("_", " ")
+    group = getattr(folds, "group", None)
+    n_folds = results.folds["fold"].nunique()
+    return [
+        ("Study", results.study),
+        ("Classes", f"{len(results.classes)}: {', '.join(results.classes)}"),
+        ("Utterances", count(len(utterances))),
+        ("Speakers", count(utterances["speaker"].nunique())),
+        ("Systems", listing(results.systems)),
+        ("Folds", f"{protocol}{f' ({group})' if group else ''}, {plural(n_folds, 'fold')}"),
+        ("Seed" if len(results.seeds) == 1 else "Seeds", ", ".join(map(str, results.seeds))),
+    ]
+
+
+def _target(results: Results) -> str:
+    target = results.config.prior.target
+    if target == "uniform":
+        return "uniform"
+    return ", ".join(f"{name} {percent(target[name], 1)}" for name in results.classes)
+
+
+def _asr(results: Results) -> dict[str, Any] | None:
+    if results.transcripts is None:
+        return None
+    words = sections.word_errors_table(results)
+    definition = results.scores.loc[results.scores["metric"] == "wer", "definition"]
+    return {
+        "words": words if words.rows else None,
+        "definition": definition.iloc[0] if len(definition) else "",
+        "status": sections.status_table(results.transcripts),
+        "examples": sections.examples(results),
+    }

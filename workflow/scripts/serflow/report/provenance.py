@@ -1,0 +1,315 @@
+"""Where the numbers come from: code, settings, packages, cost of each stage, facts of each fit."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import platform
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from serflow.config.study import StudyConfig
+from serflow.report.formats import count, number
+from serflow.report.results import Results
+
+# What the results depend on; versions are read without importing any of them.
+PACKAGES = (
+    "numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "soundfile", "soxr", "librosa", "jiwer",
+    "torch", "transformers", "peft", "accelerate", "nemo_toolkit", "snakemake", "matplotlib",
+)  # fmt: skip
+
+# Rule -> what it does, in the order of the chain.
+STAGES = {
+    "synthesise_demo_corpus": "Synthesise the corpus",
+    "make_demo_encoder": "Make the tiny encoder",
+    "make_demo_language_model": "Make the tiny language model",
+    "make_demo_canary": "Train the tiny Canary",
+    "fetch_model": "Fetch models",
+    "list_utterances": "List the corpus",
+    "pack_audio": "Decode and pack audio",
+    "extract_functionals": "Extract functionals",
+    "transcribe_shard": "Transcribe",
+    "join_transcripts": "Join transcripts",
+    "select_utterances": "Select utterances",
+    "assign_folds": "Assign folds",
+    "train_fold": "Train and predict",
+    "export_posteriors": "Export posteriors",
+    "rebalance_posteriors": "Rebalance",
+    "fuse_systems": "Fuse",
+    "evaluate_study": "Evaluate",
+}
+
+
+@dataclass(frozen=True)
+class Commit:
+    """State of the checkout that holds the code.
+
+    Attributes
+    ----------
+    name : str
+        The commit, or why there is none.
+    date : str
+        Of the commit; empty where there is none.
+    dirty : bool
+        Whether files differ from the commit.
+    """
+
+    name: str
+    date: str = ""
+    dirty: bool = False
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the jobs of one stage took.
+
+    Attributes
+    ----------
+    title : str
+    jobs : int
+        Jobs with a benchmark file; 0: not measured.
+    seconds, longest : float
+        Wall time of all jobs, and of the longest.
+    cpu_seconds, memory : float
+        CPU time of all jobs, and peak resident memory of any, in MiB; NaN: not measured.
+    """
+
+    title: str
+    jobs: int
+    seconds: float = math.nan
+    longest: float = math.nan
+    cpu_seconds: float = math.nan
+    memory: float = math.nan
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """All that is printed about the origin of a study's results."""
+
+    commit: Commit
+    python: str
+    packages: dict[str, str]
+    settings_digest: str
+    costs: list[Cost]
+    facts: dict[str, dict[str, str]]
+
+
+def collect(root: Path, results: Results, settings_digest: str) -> Provenance:
+    """Gather the provenance of a study.
+
+    Parameters
+    ----------
+    root : Path
+        The results folder.
+    results : Results
+    settings_digest : str
+        Digest of the study's settings.
+    """
+    folds = {
+        (seed, system): list(table.priors)
+        for (seed, stage, system), table in results.posteriors.items()
+        if stage == "raw"
+    }
+    return Provenance(
+        commit=commit_of(Path(__file__).parent),
+        python=platform.python_version(),
+        packages=versions(PACKAGES),
+        settings_digest=settings_digest,
+        costs=costs(root, results.study, results.config),
+        facts=facts(root / results.study, folds),
+    )
+
+
+def commit_of(folder: Path) -> Commit:
+    """The git commit that `folder` is checked out from."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        name, date = git("show", "-s", "--format=%H %cs", "HEAD").split()
+        return Commit(name, date, dirty=bool(git("status", "--porcelain")))
+    except FileNotFoundError:
+        return Commit("unknown: git is not installed")
+    except (subprocess.CalledProcessError, ValueError):
+        return Commit("unknown: the code is not in a git checkout with a commit")
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Installed version of each package, those that are not installed left out."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def costs(root: Path, study: str, config: StudyConfig) -> list[Cost]:
+    """Wall time and peak memory of each stage, from Snakemake's benchmark files.
+
+    Stages that the study needs but that have no file are listed as not measured. The page's own
+    job is left out: its file is written after the page.
+    """
+    groups: dict[tuple[str, str], list[dict[str, float]]] = {
+        (rule, part): [] for rule, part in _needed(config)
+    }
+    folders = [root / "corpora" / corpus / "benchmarks" for corpus in config.corpora]
+    if _uses_own_models(config):
+        folders.append(root / "models" / "benchmarks")
+    for path in [p for folder in [*folders, root / study / "benchmarks"] for p in _tsvs(folder)]:
+        rule, _, rest = path.stem.partition(".")
+        if rule in STAGES and _belongs(rule, rest, config):
+            part = _JOB.fullmatch(rest)["name"] if rule == "train_fold" else ""
+            groups.setdefault((rule, part), []).append(_benchmark(path))
+    order = list(STAGES)
+    return [
+        _cost(f"{STAGES[rule]}: {part}" if part else STAGES[rule], jobs)
+        for (rule, part), jobs in sorted(groups.items(), key=lambda item: order.index(item[0][0]))
+    ]
+
+
+def facts(
+    folder: Path, folds: Mapping[tuple[int, str], Iterable[str]]
+) -> dict[str, dict[str, str]]:
+    """What each system says of its fits, condensed over folds and seeds: fact -> system -> text."""
+    found: dict[str, dict[str, list[Any]]] = {}
+    for (seed, system), names in folds.items():
+        for fold in names:
+            path = folder / f"seed-{seed}" / "systems" / system / f"fold-{fold}.json"
+            if path.is_file():
+                for name, value in _flat(json.loads(path.read_text(encoding="utf-8"))):
+                    found.setdefault(name, {}).setdefault(system, []).append(value)
+    return {
+        name: {system: condensed(values) for system, values in by_system.items()}
+        for name, by_system in found.items()
+    }
+
+
+def condensed(values: list[Any]) -> str:
+    """Many values as one short text.
+
+    Examples
+    --------
+    >>> condensed([3, 3]), condensed(["a", "b", "a"]), condensed([1, 2, 3, 4, 5])
+    ('3', 'a (2 of 3), b (1 of 3)', 'mean 3, from 1 to 5')
+    """
+    kinds = Counter(values)
+    if len(kinds) == 1:
+        return _text(values[0])
+    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    if numeric and len(kinds) > 4:
+        low, mean, high = min(values), sum(values) / len(values), max(values)
+        return f"mean {_text(mean)}, from {_text(low)} to {_text(high)}"
+    parts = kinds.most_common(6)
+    return ", ".join(f"{_text(value)} ({n} of {len(values)})" for value, n in parts)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.3g}" if abs(value) < 100 else number(value, 1)
+    return count(value) if isinstance(value, int | float) else str(value)
+
+
+def _flat(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Leaves of nested mappings; lists (histories) are left in the files."""
+    for name, value in tree.items():
+        title = name.replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from ((f"{title} {inner}", leaf) for inner, leaf in _flat(value))
+        elif not isinstance(value, list):
+            yield title, value
+
+
+def _needed(config: StudyConfig) -> Iterator[tuple[str, str]]:
+    families = {system.family for system in config.systems.values()}
+    unneeded = {
+        "synthesise_demo_corpus": True,
+        "make_demo_encoder": True,
+        "make_demo_language_model": True,
+        "make_demo_canary": True,
+        "fetch_model": True,
+        "extract_functionals": "functionals" not in families,
+        "transcribe_shard": config.asr is None,
+        "join_transcripts": config.asr is None,
+        "fuse_systems": not config.fusions,
+    }
+    for rule in STAGES:
+        if rule == "train_fold":
+            yield from ((rule, system) for system in config.systems)
+        elif not unneeded.get(rule):
+            yield rule, ""
+
+
+def _belongs(rule: str, rest: str, config: StudyConfig) -> bool:
+    """Whether a benchmark is of this study as it now is: corpora are shared, old files remain."""
+    if rule in ("transcribe_shard", "join_transcripts"):
+        asr = config.asr
+        return asr is not None and bool(
+            re.fullmatch(rf"{re.escape(asr.name)}(-\d+-of-{asr.shards})?", rest)
+        )
+    if rule == "extract_functionals":
+        return any(system.family == "functionals" for system in config.systems.values())
+    job = _JOB.fullmatch(rest)
+    if job is None:
+        return True
+    return (
+        job["name"] in {*config.systems, *config.fusions}
+        and int(job["seed"]) in config.seeds
+        and (job["fold"] is None or job["fold"] in config.folds.names())
+    )
+
+
+# What follows the rule in the name of a benchmark file.
+_JOB = re.compile(r"(?P<name>.+)-seed-(?P<seed>\d+)(?:-fold-(?P<fold>\d+))?")
+
+
+def _uses_own_models(config: StudyConfig) -> bool:
+    names = [model for system in config.systems.values() for model in system.models()]
+    names += [config.asr.model] if config.asr else []
+    return any(name.startswith("results/models/") for name in names)
+
+
+def _tsvs(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.tsv"))
+
+
+def _benchmark(path: Path) -> dict[str, float]:
+    with path.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    return {name: _float(value) for name, value in rows[-1].items()} if rows else {}
+
+
+def _float(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:  # "NA" or "-": a job too short for the sampler
+        return math.nan
+
+
+def _cost(title: str, jobs: list[dict[str, float]]) -> Cost:
+    def known(column: str) -> list[float]:
+        return [job[column] for job in jobs if not math.isnan(job.get(column, math.nan))]
+
+    seconds, cpu, peaks = known("s"), known("cpu_time"), known("max_rss")
+    return Cost(
+        title,
+        len(jobs),
+        seconds=sum(seconds) if seconds else math.nan,
+        longest=max(seconds, default=math.nan),
+        cpu_seconds=sum(cpu) if cpu else math.nan,
+        memory=max(peaks, default=math.nan),
+    )

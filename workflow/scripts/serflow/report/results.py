@@ -1,0 +1,256 @@
+"""What a report tells about: the tables of one study, and their means over seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from serflow.config.study import StudyConfig
+from serflow.posteriors import Posteriors, read_posteriors
+from serflow.tables import COMPARISONS, FOLDS, SCORES, SKIPPED, TRANSCRIPTS, UTTERANCES
+
+STAGES = ("raw", "rebalanced", "fused")
+CELL = ["system", "stage", "role", "metric", "label", "hypothesis"]
+
+
+@dataclass(frozen=True)
+class Results:
+    """The tables of one study.
+
+    Attributes
+    ----------
+    study : str
+        Its name.
+    config : StudyConfig
+    scores, comparisons, utterances, folds : DataFrame
+        `tables.SCORES`, `tables.COMPARISONS`, `tables.UTTERANCES`, `tables.FOLDS`.
+    posteriors : mapping of (seed, stage, system) to Posteriors
+        In the order in which the report names them.
+    fusions : mapping of (seed, fusion) to mapping
+        The JSON that `fuse_systems` writes: settings and fits.
+    fold_notes : list of str
+    dropped : mapping of str to int
+        Utterances left out by corpus label.
+    skipped : DataFrame
+        corpus, path, reason.
+    transcripts : DataFrame, optional
+        `tables.TRANSCRIPTS`; None for a study without ASR.
+    """
+
+    study: str
+    config: StudyConfig
+    scores: pd.DataFrame
+    comparisons: pd.DataFrame
+    posteriors: Mapping[tuple[int, str, str], Posteriors]
+    fusions: Mapping[tuple[int, str], Mapping[str, Any]]
+    utterances: pd.DataFrame
+    folds: pd.DataFrame
+    fold_notes: list[str]
+    dropped: Mapping[str, int]
+    skipped: pd.DataFrame
+    transcripts: pd.DataFrame | None = None
+
+    @cached_property
+    def seeds(self) -> list[int]:
+        """Seeds of the systems, sorted."""
+        return sorted({seed for seed, _, _ in self.posteriors})
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The class order of the posteriors."""
+        return next(iter(self.posteriors.values())).classes
+
+    @cached_property
+    def tables(self) -> list[tuple[str, str]]:
+        """(system, stage): each single system with its stages, then the fusions."""
+        pairs = list(dict.fromkeys((system, stage) for _, stage, system in self.posteriors))
+        first = {system: i for i, (system, _) in reversed(list(enumerate(pairs)))}
+        return sorted(pairs, key=lambda p: (p[1] == "fused", first[p[0]], STAGES.index(p[1])))
+
+    @cached_property
+    def systems(self) -> list[str]:
+        """The single systems."""
+        return list(dict.fromkeys(system for system, stage in self.tables if stage != "fused"))
+
+    @cached_property
+    def has_dev(self) -> bool:
+        """Whether there are scores of dev rows."""
+        return bool((self.posterior_scores["role"] == "dev").any())
+
+    @cached_property
+    def posterior_scores(self) -> pd.DataFrame:
+        """Scores without those of transcripts."""
+        return self.scores[self.scores["stage"] != "transcribed"]
+
+    @cached_property
+    def means(self) -> pd.DataFrame:
+        """Scores over seeds: `value` is the mean, `sd` the standard deviation (n - 1).
+
+        With one seed, `low` and `high` are its interval; with several they are missing, as an
+        interval of one seed's test rows says nothing about the others. Indexed by `CELL`.
+        """
+        rows = self.posterior_scores.groupby(CELL, sort=False, dropna=False)
+        frame = rows.agg(
+            value=("value", "mean"),
+            sd=("value", "std"),
+            low=("low", "first"),
+            high=("high", "first"),
+            n=("n", "first"),
+            paper=("paper", "first"),
+            paper_source=("paper_source", "first"),
+        )
+        frame["paper"] = frame["paper"].astype(float)
+        if len(self.seeds) > 1:
+            frame[["low", "high"]] = np.nan
+        return frame
+
+    def score(self, system: str, stage: str, role: str, metric: str, label: str = "") -> Any:
+        """One row of `means`, or None."""
+        key = (system, stage, role, metric, label, "")
+        return self.means.loc[key] if key in self._cells else None
+
+    @cached_property
+    def _cells(self) -> set[tuple[str, ...]]:
+        return set(self.means.index)
+
+    def confusion(self, system: str, stage: str, role: str = "test") -> np.ndarray:
+        """Counts summed over seeds, shape (n_classes, n_classes); rows are the reference."""
+        found = self.posterior_scores
+        found = found[
+            (found["system"] == system)
+            & (found["stage"] == stage)
+            & (found["role"] == role)
+            & (found["metric"] == "confusion")
+        ]
+        cells = found.groupby(["label", "hypothesis"])["value"].sum()
+        order = list(self.classes)
+        return cells.unstack(fill_value=0).reindex(index=order, columns=order).to_numpy(dtype=float)
+
+    def mean_comparisons(self) -> pd.DataFrame:
+        """Comparisons over seeds: mean difference, its sd, and how the intervals lie."""
+        pair = ["role", "metric", "system", "stage", "baseline", "baseline_stage"]
+        frame = self.comparisons.assign(
+            above=self.comparisons["low"] > 0, below=self.comparisons["high"] < 0
+        )
+        return (
+            frame.groupby(pair, sort=False)
+            .agg(
+                difference=("difference", "mean"),
+                sd=("difference", "std"),
+                low=("low", "first"),
+                high=("high", "first"),
+                p=("p", "first"),
+                interval=("interval", "first"),
+                n=("n", "first"),
+                seeds=("seed", "nunique"),
+                above=("above", "sum"),
+                below=("below", "sum"),
+            )
+            .reset_index()
+        )
+
+
+def read_results(
+    study: str,
+    config: Mapping[str, Any],
+    *,
+    scores: str,
+    comparisons: str,
+    posteriors: Iterable[str],
+    utterances: str,
+    folds: str,
+    fold_notes: str,
+    dropped: str,
+    skipped: Iterable[str],
+    fusions: Iterable[str] = (),
+    transcripts: Iterable[str] = (),
+) -> Results:
+    """Read all tables of a study from the files of one run.
+
+    Seed, stage, system and corpus are those of the file names below `results/`; `config` is the
+    JSON of a StudyConfig.
+    """
+    tables = {}
+    for path in map(Path, posteriors):
+        table = read_posteriors(path)
+        tables[table.seed, path.parent.name, path.stem] = table
+    fitted = {}
+    for path in map(Path, fusions):
+        fitted[int(path.parts[-3].removeprefix("seed-")), path.stem] = _json(path)
+    texts = [TRANSCRIPTS.read(path) for path in transcripts]
+    left_out = [SKIPPED.read(path).assign(corpus=Path(path).parent.name) for path in skipped]
+    return Results(
+        study=study,
+        config=StudyConfig.model_validate(config),
+        scores=SCORES.read(scores),
+        comparisons=COMPARISONS.read(comparisons),
+        posteriors=tables,
+        fusions=fitted,
+        utterances=UTTERANCES.read(utterances),
+        folds=FOLDS.read(folds),
+        fold_notes=_json(fold_notes),
+        dropped=_json(dropped),
+        skipped=pd.concat(left_out, ignore_index=True),
+        transcripts=pd.concat(texts, ignore_index=True) if texts else None,
+    )
+
+
+def _json(path: str | Path) -> Any:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Priors:
+    """Class probabilities of one system, means over folds and seeds; each shape (n_classes,).
+
+    Attributes
+    ----------
+    train_low, train, train_high : ndarray
+        The prior that training effectively saw: its range over folds and its mean.
+    target : ndarray
+        What posteriors are rebalanced to.
+    raw, rebalanced : ndarray
+        Mean posterior on the test rows.
+    reference : ndarray
+        Share of each class among the test rows' references.
+    """
+
+    train_low: np.ndarray
+    train: np.ndarray
+    train_high: np.ndarray
+    target: np.ndarray
+    raw: np.ndarray
+    rebalanced: np.ndarray
+    reference: np.ndarray
+
+
+def priors_of(results: Results, system: str) -> Priors:
+    """Class priors of one system before and after rebalancing."""
+    raw = [results.posteriors[seed, "raw", system] for seed in results.seeds]
+    moved = [results.posteriors[seed, "rebalanced", system] for seed in results.seeds]
+    train = np.array([prior for table in raw for prior in table.priors.values()])
+    labels = np.concatenate([table.labels[_test(table)] for table in raw])
+    return Priors(
+        train_low=train.min(axis=0),
+        train=train.mean(axis=0),
+        train_high=train.max(axis=0),
+        target=np.mean([p for table in moved for p in table.priors.values()], axis=0),
+        raw=_mean_posterior(raw),
+        rebalanced=_mean_posterior(moved),
+        reference=np.bincount(labels, minlength=len(results.classes)) / len(labels),
+    )
+
+
+def _test(table: Posteriors) -> np.ndarray:
+    return (table.rows["role"] == "test").to_numpy()
+
+
+def _mean_posterior(tables: list[Posteriors]) -> np.ndarray:
+    return np.concatenate([np.exp(t.log_proba[_test(t)]) for t in tables]).mean(axis=0)

@@ -1,0 +1,502 @@
+"""The tables of the page, as texts in rows: what is printed, not how it looks."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from serflow.folds import ROLES, describe
+from serflow.metrics import METRICS
+from serflow.report.formats import (
+    DASH,
+    count,
+    duration,
+    listing,
+    memory,
+    number,
+    p_value,
+    percent,
+    plural,
+    signed,
+    without_folders,
+)  # fmt: skip
+from serflow.report.headline import difference_spread, spread, verdict
+from serflow.report.provenance import Cost
+from serflow.report.results import Results, priors_of
+
+WHOLE = [metric for metric in METRICS.values() if metric.class_axes == 0]
+EXAMPLES = 8
+MAX_SKIPPED = 50
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number with its spread.
+
+    Attributes
+    ----------
+    value : str
+    spread : str
+        Interval or standard deviation.
+    best : bool
+        Whether it is the highest of its column.
+    paper : str
+        The published value, with the number of its source.
+    share : float
+        Shade, from -1 to 1.
+    """
+
+    value: str
+    spread: str = ""
+    best: bool = False
+    paper: str = ""
+    share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts.
+
+    Attributes
+    ----------
+    columns : sequence of str
+    rows : list of sequence of (str or Cell)
+    names : int
+        How many of the first columns are names rather than numbers; -1: all.
+    groups : sequence of (str, int)
+        A line above the columns: title and how many columns it spans.
+    """
+
+    columns: Sequence[str]
+    rows: list[Sequence[str | Cell]]
+    names: int = 1
+    groups: Sequence[tuple[str, int]] = ()
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """What a fusion learnt.
+
+    Attributes
+    ----------
+    name, method : str
+    weights : Table
+    curve : str
+        The interpolation curve as SVG, or empty.
+    """
+
+    name: str
+    method: str
+    weights: Table
+    curve: str = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A transcript beside its reference; `words` are (text, whether it differs)."""
+
+    utterance_id: str
+    status: str
+    reference: str
+    words: list[tuple[str, bool]] = field(default_factory=list)
+
+
+def scores_table(results: Results) -> tuple[Table, list[str]]:
+    """Every system, stage and metric; also the sources of the paper's values."""
+    sources: list[str] = []
+    roles = ["test", "dev"] if results.has_dev else ["test"]
+    best = {
+        metric.name: max(results.score(*pair, "test", metric.name).value for pair in results.tables)
+        for metric in WHOLE
+    }
+    rows = []
+    for system, stage in results.tables:
+        row: list[str | Cell] = [Cell(system, stage)]
+        for metric in WHOLE:
+            for role in roles:
+                score = results.score(system, stage, role, metric.name)
+                if score is None:
+                    row.append(DASH)
+                    continue
+                is_best = role == "test" and score.value >= best[metric.name] - 1e-12
+                row.append(
+                    Cell(number(score.value), spread(score), is_best, _paper(score, sources))
+                )
+        row += [_n(results.score(system, stage, role, "wa")) for role in roles]
+        rows.append(row)
+    titles = [role.capitalize() for role in roles]
+    groups = [("", 1), *((metric.title, len(roles)) for metric in WHOLE), ("n", len(roles))]
+    return Table(["System", *titles * (len(WHOLE) + 1)], rows, 1, groups), sources
+
+
+def definitions(results: Results) -> list[tuple[str, str]]:
+    """Title and definition of each metric, as the scores table has them."""
+    found = results.scores.drop_duplicates("metric").set_index("metric")["definition"]
+    titles = {metric.name: metric.title for metric in METRICS.values()} | {"wer": "WER"}
+    return [(titles.get(str(name), str(name)), text) for name, text in found.items()]
+
+
+def spread_note(results: Results) -> str:
+    """What stands behind the numbers."""
+    if len(results.seeds) > 1:
+        return (
+            f"Mean ± standard deviation (n {chr(0x2212)} 1) over {len(results.seeds)} seeds; each "
+            "seed's value and interval is in scores.csv."
+        )
+    return f"In brackets: {results.posterior_scores['interval'].iloc[0]}."
+
+
+def selection_note(results: Results) -> str:
+    """What was chosen on which rows."""
+    fits = {fusion.fit_on for fusion in results.config.fusions.values()}
+    best = [
+        name
+        for name, system in results.config.systems.items()
+        if getattr(getattr(system, "training", None), "select", None) == "best"
+    ]
+    said = []
+    if best:
+        said.append(f"Dev rows choose the epoch of {listing(best)}.")
+    if "dev" in fits:
+        said.append("Fusions are fitted on dev rows, so their dev scores are optimistic.")
+    if "cross_fit" in fits:
+        said.append(
+            "Fusions are cross-fitted over folds: the rows that a fusion is scored on did not "
+            "fit it."
+        )
+    return " ".join(said)
+
+
+def recall_table(results: Results) -> Table:
+    """Recall of each class on test."""
+    rows: list[Sequence[str | Cell]] = []
+    for system, stage in results.tables:
+        row: list[str | Cell] = [Cell(system, stage)]
+        for label in results.classes:
+            score = results.score(system, stage, "test", "recall", label)
+            row.append(DASH if score is None else Cell(number(score.value), spread(score)))
+        rows.append(row)
+    support = results.confusion(*results.tables[0]).sum(axis=1) / len(results.seeds)
+    rows.append(["Reference utterances", *map(count, support)])
+    return Table(["System", *results.classes], rows)
+
+
+def confusion_tables(results: Results) -> list[tuple[str, Table]]:
+    """Counts and row per cent on test, of every system and stage."""
+    found = []
+    for system, stage in results.tables:
+        counts = results.confusion(system, stage)
+        rows: list[Sequence[str | Cell]] = []
+        for label, row in zip(results.classes, counts, strict=True):
+            total = row.sum()
+            shares = row / total if total else np.zeros_like(row)
+            cells = [
+                Cell(count(n), percent(share) if total else DASH, share=round(float(share), 3))
+                for n, share in zip(row, shares, strict=True)
+            ]
+            rows.append([label, *cells])
+        found.append((f"{system}, {stage}", Table(["", *results.classes], rows)))
+    return found
+
+
+def comparisons_table(results: Results) -> Table:
+    """Paired differences on the same test rows."""
+    several = len(results.seeds) > 1
+    rows = [
+        [
+            Cell(f"{row.system} ({row.stage})", f"against {row.baseline} ({row.baseline_stage})"),
+            Cell(signed(row.difference), difference_spread(row)),
+            *([] if several else [p_value(row.p)]),
+            verdict(row, "better", "worse").replace("includes zero", "not shown to differ"),
+            METRICS[row.metric].title if row.metric in METRICS else row.metric,
+            count(row.n),
+        ]
+        for row in results.mean_comparisons().itertuples()
+    ]
+    p = [] if several else ["p"]
+    return Table(["Systems", "Difference", *p, "Finding", "Metric", "n"], rows)
+
+
+def fusions(results: Results, curves: dict[str, str]) -> list[Fusion]:
+    """What each fusion learnt, over all its fits."""
+    found = []
+    for name in dict.fromkeys(name for _, name in results.fusions):
+        runs = [results.fusions[seed, name] for seed in results.seeds]
+        settings, fits = runs[0]["settings"], [fit for run in runs for fit in run["fits"]]
+        on = "the dev rows" if settings["fit_on"] == "dev" else "the other folds' test rows"
+        rows = sorted({fit["n"] for fit in fits})
+        fitted = (
+            f"Fitted {'once' if len(fits) == 1 else f'{len(fits)} times'} on {on} "
+            f"({' to '.join(map(count, dict.fromkeys([rows[0], rows[-1]])))} rows), "
+            f"with Macro-F1 {_range([fit['macro_f1'] for fit in fits], 3)} there."
+        )
+        systems = listing(settings["systems"])
+        if settings["method"] == "linear_interpolation":
+            objective = settings["objective"]
+            title = METRICS[objective].title if objective in METRICS else objective.upper()
+            method = (
+                f"Linear interpolation of the {settings['stage']} posteriors of {systems}; weights "
+                f"from a grid with step {settings['step']:g}, chosen by {title}."
+            )
+            weights = np.array([fit["weights"] for fit in fits])
+            table = Table(
+                ["System", "Mean weight", "Lowest", "Highest"],
+                [
+                    [
+                        system,
+                        Cell(number(w.mean(), 2), share=round(float(w.mean()), 3)),
+                        number(w.min(), 2),
+                        number(w.max(), 2),
+                    ]
+                    for system, w in zip(settings["systems"], weights.T, strict=True)
+                ],
+            )
+        else:
+            method = (
+                f"Multinomial logistic regression on the {settings['stage']} log-posteriors of "
+                f"{systems}; L2 penalty, C = {settings['C']:g}. Coefficients are means over fits."
+            )
+            table = _coefficients(results, settings["systems"], fits)
+        found.append(Fusion(name, f"{method} {fitted}", table, curves.get(name, "")))
+    return found
+
+
+def priors_table(results: Results, system: str) -> Table:
+    """Class priors of one system."""
+    found = priors_of(results, system)
+    rows = []
+    for i, label in enumerate(results.classes):
+        low, high = found.train_low[i], found.train_high[i]
+        varies = number(low) != number(high)
+        rows.append(
+            [
+                label,
+                Cell(number(found.train[i]), f"{number(low)} to {number(high)}" if varies else ""),
+                number(found.target[i]),
+                number(found.raw[i]),
+                number(found.rebalanced[i]),
+                number(found.reference[i]),
+            ]
+        )
+    columns = [
+        "Class",
+        "Training prior",
+        "Target",
+        "Mean posterior, raw",
+        "rebalanced",
+        "Test share",
+    ]
+    return Table(columns, rows)
+
+
+def word_errors_table(results: Results) -> Table:
+    """Word error rate of each split."""
+    found = results.scores[results.scores["metric"] == "wer"]
+    rows = [
+        [row.system, row.role, Cell(percent(row.value, 1), _percent_interval(row)), count(row.n)]
+        for row in sorted(found.itertuples(), key=lambda r: (r.system, _rank(r.role)))
+    ]
+    return Table(["ASR", "Split", "WER", "Utterances"], rows, 2)
+
+
+def status_table(transcripts: pd.DataFrame) -> Table:
+    """How the transcriptions ended."""
+    found = transcripts.groupby(["asr", "status"], sort=True).size()
+    share = found / found.groupby(level="asr").transform("sum")
+    rows = [
+        [asr, status, count(n), percent(share[asr, status], 1)]
+        for (asr, status), n in found.items()
+    ]
+    return Table(["ASR", "Status", "Utterances", "Share"], rows, 2)
+
+
+def examples(results: Results) -> list[Example]:
+    """Some test transcripts, evenly spaced by utterance id, with the words that differ."""
+    known = results.utterances.set_index("utterance_id")
+    test = set(results.folds.loc[results.folds["role"] == "test", "utterance_id"])
+    rows = results.transcripts.sort_values("utterance_id")
+    rows = rows[rows["utterance_id"].isin(test)]
+    rows = rows.assign(reference=rows["utterance_id"].map(known["text"]))
+    rows = rows[rows["reference"].notna()]
+    if rows.empty:
+        return []
+    chosen = np.unique(np.linspace(0, len(rows) - 1, EXAMPLES).round().astype(int))
+    return [
+        Example(row.utterance_id, row.status, row.reference, _marked(row.reference, row.text))
+        for row in rows.iloc[chosen].itertuples()
+    ]
+
+
+def corpora_table(results: Results) -> Table:
+    """What each corpus brings to the study."""
+    rows = []
+    for corpus, part in results.utterances.groupby("corpus", sort=False):
+        genders = part.drop_duplicates("speaker")["gender"].value_counts()
+        sexes = ", ".join(f"{genders[g]} {g}" for g in ("female", "male") if g in genders)
+        speakers = part["speaker"].nunique()
+        noted = part["audio_note"].fillna("").str.strip()
+        rows.append(
+            [
+                str(corpus),
+                count(len(part)),
+                Cell(count(speakers) if speakers else DASH, sexes),
+                duration(part["duration_s"].sum()),
+                f"{part['duration_s'].median():.1f} s",
+                listing([f"{rate:,} Hz" for rate in sorted(set(part["sample_rate"].dropna()))]),
+                count((results.skipped["corpus"] == corpus).sum()),
+                count((noted != "").sum()),
+            ]
+        )
+    columns = [
+        "Corpus", "Utterances", "Speakers", "Duration", "Median length", "Source rate",
+        "Skipped files", "With an audio note",
+    ]  # fmt: skip
+    return Table(columns, rows)
+
+
+def folds_table(results: Results) -> Table:
+    """Utterances by fold, role and class; speakers and speech of each part."""
+    counts = describe(results.utterances, results.folds)
+    counts = counts.pivot_table(
+        index=["fold", "role"], columns="label", values="utterances", sort=False
+    ).reindex(columns=list(results.classes), fill_value=0)
+    joined = results.folds.merge(
+        results.utterances[["utterance_id", "speaker", "duration_s"]], on="utterance_id"
+    )
+    parts = joined.groupby(["fold", "role"]).agg(
+        speakers=("speaker", "nunique"), seconds=("duration_s", "sum")
+    )
+    rows = []
+    for (fold, role), row in counts.iterrows():
+        part = parts.loc[(fold, role)]
+        speakers = count(part["speakers"]) if part["speakers"] else DASH
+        rows.append(
+            [fold, role, *map(count, row), count(row.sum()), speakers, duration(part["seconds"])]
+        )
+    return Table(["Fold", "Role", *results.classes, "All", "Speakers", "Duration"], rows, 2)
+
+
+def skipped_table(results: Results) -> Table:
+    """Audio files that were left out, and why."""
+    rows = [
+        [row.corpus, without_folders(str(row.path)), without_folders(str(row.reason))]
+        for row in results.skipped.head(MAX_SKIPPED).itertuples()
+    ]
+    return Table(["Corpus", "File", "Reason"], rows, -1)
+
+
+def costs_table(costs: list[Cost]) -> Table:
+    """Wall time and peak memory of each stage, and their sum."""
+
+    def row(cost: Cost) -> list[str]:
+        if not cost.jobs:
+            return [cost.title, DASH, "not measured", DASH, DASH, "not measured"]
+        return [
+            cost.title,
+            count(cost.jobs),
+            _known(cost.seconds, duration),
+            _known(cost.longest, duration),
+            _known(cost.cpu_seconds, duration),
+            _known(cost.memory, memory),
+        ]
+
+    total = Cost(
+        "All stages",
+        sum(cost.jobs for cost in costs),
+        seconds=float(np.nansum([cost.seconds for cost in costs])),
+        longest=_most([cost.longest for cost in costs]),
+        cpu_seconds=float(np.nansum([cost.cpu_seconds for cost in costs])),
+        memory=_most([cost.memory for cost in costs]),
+    )
+    columns = ["Stage", "Jobs", "Wall time", "Longest job", "CPU time", "Peak memory"]
+    return Table(columns, [row(cost) for cost in [*costs, total]])
+
+
+def facts_table(facts: dict[str, dict[str, str]], systems: list[str]) -> Table:
+    """What the systems say of their fits."""
+    rows = [[name, *(by.get(system, DASH) for system in systems)] for name, by in facts.items()]
+    return Table(["Fact", *systems], rows, -1)
+
+
+def digests_table(results: Results) -> Table:
+    """The posteriors tables, their files and the digests of the systems behind them."""
+    rows = [
+        [f"seed-{seed}/posteriors/{stage}/{system}.parquet", count(len(table.rows)),
+         table.system_digest]
+        for (seed, stage, system), table in results.posteriors.items()
+    ]  # fmt: skip
+    return Table(["File", "Rows", "System digest"], rows)
+
+
+def _n(score: Any) -> str:
+    return DASH if score is None else count(score.n)
+
+
+def _paper(score: Any, sources: list[str]) -> str:
+    if score.paper is None or pd.isna(score.paper):
+        return ""
+    source = str(score.paper_source or "")
+    if source not in sources:
+        sources.append(source)
+    return f"paper {number(score.paper)} ({sources.index(source) + 1})"
+
+
+def _percent_interval(row: Any) -> str:
+    return "" if pd.isna(row.low) else f"[{percent(row.low, 1)}, {percent(row.high, 1)}]"
+
+
+def _rank(role: str) -> int:
+    return ROLES.index(role) if role in ROLES else len(ROLES)
+
+
+def _range(values: list[float], digits: int) -> str:
+    ends = dict.fromkeys(number(value, digits) for value in (min(values), max(values)))
+    return " to ".join(ends)
+
+
+def _known(value: float, write: Any) -> str:
+    return "not measured" if np.isnan(value) else write(value)
+
+
+def _most(values: list[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return max(known, default=float("nan"))
+
+
+def _coefficients(results: Results, systems: list[str], fits: list[dict[str, Any]]) -> Table:
+    coef = np.mean([fit["coef"] for fit in fits], axis=0)
+    intercept = np.mean([fit["intercept"] for fit in fits], axis=0)
+    outputs = list(results.classes)
+    if len(coef) < len(outputs):  # two classes: one row of log-odds
+        outputs = [f"{outputs[1]} against {outputs[0]}"]
+    top = np.abs(coef).max() or 1.0
+    rows = [
+        [
+            output,
+            *(Cell(signed(c, 2), share=round(float(c / top), 3)) for c in row),
+            signed(constant, 2),
+        ]
+        for output, row, constant in zip(outputs, coef, intercept, strict=True)
+    ]
+    columns = ["Class", *list(results.classes) * len(systems), "Constant"]
+    groups = [("", 1), *((system, len(results.classes)) for system in systems), ("", 1)]
+    return Table(columns, rows, 1, groups)
+
+
+def _marked(reference: str, hypothesis: str) -> list[tuple[str, bool]]:
+    words = hypothesis.split()
+    plain = [[_bare(word) for word in text] for text in (reference.split(), words)]
+    matcher = difflib.SequenceMatcher(None, *plain, autojunk=False)
+    same = {
+        j for block in matcher.get_matching_blocks() for j in range(block.b, block.b + block.size)
+    }
+    return [(word, j not in same) for j, word in enumerate(words)]
+
+
+def _bare(word: str) -> str:
+    return "".join(c for c in word.lower() if c.isalnum() or c == "'")
