@@ -1,4 +1,4 @@
-"""Toy utterances whose class is plain to hear (pitch) or to read (one word)."""
+"""Toy utterances whose class is plain to hear (melody) or to read (one word)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from serflow.audio import SAMPLE_RATE, AudioStore
 from serflow.systems.interface import Context, Examples
 from serflow.tables import AUDIO_INDEX
 from tiny_models import WORDS
 
 CLASSES = ("angry", "happy", "sad")
-PITCHES = (2500.0, 800.0, 250.0)
+PITCHES = (300.0, 2500.0)
 
 
 def audio_store(folder: Path, waves: dict[str, np.ndarray]) -> AudioStore:
@@ -28,16 +29,21 @@ def audio_store(folder: Path, waves: dict[str, np.ndarray]) -> AudioStore:
 
 
 def tones(folder: Path, n: int, seed: int, seconds: tuple[float, float] = (0.3, 0.9)) -> Examples:
-    """Noisy tones; the pitch tells the class."""
+    """A rising or falling line of two tones, or bursts of one: the melody tells the class."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(n) % len(CLASSES))
     waves = {}
     for i, label in enumerate(labels):
         t = np.arange(int(SAMPLE_RATE * rng.uniform(*seconds))) / SAMPLE_RATE
-        # Amplitude modulation: per-utterance normalisation hides what is constant over time.
-        level = 0.2 * (1 + np.sin(2 * np.pi * 5 * t + rng.uniform(0, 6)))
-        pitch = PITCHES[label] * rng.uniform(0.9, 1.1)
-        waves[f"u{i}"] = level * np.sin(2 * np.pi * pitch * t) + 0.02 * rng.standard_normal(len(t))
+        # Per-utterance normalisation of features hides what is constant over time, so pitch moves.
+        low, high = rng.uniform(0.9, 1.1, 2) * PITCHES
+        later = t > t[-1] / 2
+        pitch = np.select(
+            [label == 0, label == 1], [np.where(later, high, low), np.where(later, low, high)], low
+        )
+        level = 0.3 * (later if label == 2 else 1)
+        waves[f"u{i}"] = level * np.sin(2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE)
+        waves[f"u{i}"] += 0.01 * rng.standard_normal(len(t))
     return speech_examples(folder, waves, labels)
 
 

@@ -6,8 +6,15 @@ import json
 
 import numpy as np
 import pytest
-import tiny_models
 import torch
+from transformers import (
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2BertConfig,
+)
+
+import tiny_models
 from serflow.errors import UserError
 from serflow.nets import weights
 from serflow.nets.adaptation import Lora
@@ -16,12 +23,6 @@ from serflow.nets.heads import ClassifierHead
 from serflow.nets.pooling import build_pooling
 from serflow.nets.speech import SpeechNet
 from serflow.systems.speech_classifier import Spans
-from transformers import (
-    LlamaConfig,
-    LlamaForSequenceClassification,
-    SeamlessM4TFeatureExtractor,
-    Wav2Vec2BertConfig,
-)
 
 torch.set_num_threads(1)
 QKVO = ["linear_q", "linear_k", "linear_v", "linear_out"]
@@ -76,7 +77,9 @@ def test_a_single_frame_has_a_finite_gradient():
     assert torch.isfinite(frames.grad).all()
 
 
-NAMES = ["w2v-bert"] + [f"{k}-{n}" for k in ("wav2vec2", "hubert", "wavlm") for n in ("group", "layer")]
+NAMES = ["w2v-bert"] + [
+    f"{k}-{n}" for k in ("wav2vec2", "hubert", "wavlm") for n in ("group", "layer")
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -134,8 +137,9 @@ def test_augmentation_hidden_in_a_checkpoint_is_off(encoders):
 
 def test_taltechs_audio_model_has_eight_million_trainable_parameters(monkeypatch):
     """Section 3.1: rank 32 on about 600 M parameters leaves "around 8 million" to train."""
-    from serflow.nets import encoders as module
     from transformers import Wav2Vec2BertModel
+
+    from serflow.nets import encoders as module
 
     with torch.device("meta"):
         monkeypatch.setattr(module, "_load", lambda *_: Wav2Vec2BertModel(Wav2Vec2BertConfig()))
@@ -219,5 +223,5 @@ def test_weights_that_leave_layers_random_are_refused(encoders, tmp_path):
 
 def test_a_lora_target_that_fits_no_layer_is_an_error_that_lists_the_layers(encoders):
     lora = Lora(rank=2, alpha=2, dropout=0.0, target_modules=["q_proj"])
-    with pytest.raises(UserError, match="'q_proj'.*linear_q"):
+    with pytest.raises(UserError, match=r"'q_proj'.*linear_q"):
         SpeechEncoder(str(encoders["w2v-bert"]), adaptation="lora", lora=lora)

@@ -1,4 +1,8 @@
 # The page: one self-contained file, and the same figures for `snakemake --report`.
+from serflow.report.captions import caption_words
+
+
+report: "../report/workflow.rst"
 
 
 rule write_report:
@@ -39,14 +43,6 @@ rule write_report:
             category="{study}",
             labels={"figure": "Interpolation curves"},
         ),
-    params:
-        settings=lambda w: canonical(
-            {
-                "study": w.study,
-                "config": PLAN.studies[w.study].model_dump(mode="json"),
-            }
-        ),
-        code=PLAN.code("write_report.py"),
     log:
         "results/{study}/logs/write_report.log",
     benchmark:
@@ -54,5 +50,14 @@ rule write_report:
     localrule: True
     conda:
         "../../envs/analysis.yaml"
+    params:
+        settings=lambda w: canonical(
+            {
+                "study": w.study,
+                "config": PLAN.studies[w.study].model_dump(mode="json"),
+            }
+        ),
+        words=lambda w: caption_words(PLAN.studies[w.study]),
+        code=PLAN.code("write_report.py"),
     script:
         "../scripts/write_report.py"

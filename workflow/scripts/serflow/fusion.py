@@ -237,7 +237,7 @@ class LogisticRegressionFusion(BaseEstimator):
     array([0, 0, 1, 1])
     """
 
-    def __init__(self, C: float = 1.0, max_iter: int = 1000):
+    def __init__(self, C: float = 1.0, max_iter: int = 10_000):
         self.C = C
         self.max_iter = max_iter
 

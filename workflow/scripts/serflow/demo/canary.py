@@ -46,7 +46,7 @@ PIECES = 64  # of a language's tokenizer
 
 SIZE, LAYERS, HEADS, CHANNELS, MELS = 64, 2, 4, 24, 40
 
-STEPS, BATCH, LEARNING_RATE, WARMUP = 380, 16, 3e-3, 50
+STEPS, BATCH, LEARNING_RATE, WARMUP = 450, 16, 3e-3, 50
 # Speed factors of the audio: a shorter vocal tract, a higher voice. There are few training speakers.
 SPEEDS = (1.0, 0.9, 1.1)
 # Frames and bands blanked at most, as in SpecAugment.

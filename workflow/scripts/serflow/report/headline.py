@@ -107,14 +107,7 @@ def _fusion(results: Results, compared: pd.DataFrame, fused: list[tuple[str, str
         f"{text}; the {rank} single system, {row.baseline} ({row.baseline_stage}), reaches "
         f"{with_spread(other)}."
     ]
-    ends = {
-        "above zero": "The interval lies above zero: the fusion is better.",
-        "below zero": "The interval lies below zero: the fusion is worse.",
-        "includes zero": "The interval includes zero: no difference is shown.",
-    }
-    found = verdict(row)
-    end = ends.get(found, f"The paired interval of a seed lies {found}.")
-    sentences.append(f"The paired difference is {difference(row)} ({row.interval}). {end}")
+    sentences += _finding(row)
     top = _best(results, [pair for pair in results.tables if pair[1] != "fused"])
     if results.score(*top, "test", METRIC).value > other.value:
         sentences.append(
@@ -123,6 +116,23 @@ def _fusion(results: Results, compared: pd.DataFrame, fused: list[tuple[str, str
             "with it."
         )
     return sentences
+
+
+def _finding(row: Any) -> list[str]:
+    if row.seeds > 1:
+        return [
+            f"The mean paired difference is {difference(row)} over seeds.",
+            f"By seed, its interval ({row.interval}) lies {verdict(row)}.",
+        ]
+    ends = {
+        "above zero": "The interval lies above zero: the fusion is better.",
+        "below zero": "The interval lies below zero: the fusion is worse.",
+        "includes zero": "The interval includes zero: no difference is shown.",
+    }
+    return [
+        f"The paired difference is {difference(row)} ({row.interval}).",
+        ends[verdict(row)],
+    ]
 
 
 def _single(results: Results) -> list[str]:

@@ -28,10 +28,9 @@ PACKAGES = (
 # Rule -> what it does, in the order of the chain.
 STAGES = {
     "synthesise_demo_corpus": "Synthesise the corpus",
-    "make_demo_encoder": "Make the tiny encoder",
+    "make_tiny_encoder": "Make the tiny encoder",
     "make_demo_language_model": "Make the tiny language model",
     "make_demo_canary": "Train the tiny Canary",
-    "fetch_model": "Fetch models",
     "list_utterances": "List the corpus",
     "pack_audio": "Decode and pack audio",
     "extract_functionals": "Extract functionals",
@@ -44,6 +43,14 @@ STAGES = {
     "rebalance_posteriors": "Rebalance",
     "fuse_systems": "Fuse",
     "evaluate_study": "Evaluate",
+}
+
+
+# Models that the workflow makes itself: rule -> folder. They are shared between studies.
+MODELS = {
+    "make_tiny_encoder": "results/models/tiny-w2v-bert",
+    "make_demo_language_model": "results/models/demo-llama",
+    "make_demo_canary": "results/models/demo-canary",
 }
 
 
@@ -164,16 +171,16 @@ def costs(root: Path, study: str, config: StudyConfig) -> list[Cost]:
         (rule, part): [] for rule, part in _needed(config)
     }
     folders = [root / "corpora" / corpus / "benchmarks" for corpus in config.corpora]
-    if _uses_own_models(config):
-        folders.append(root / "models" / "benchmarks")
-    for path in [p for folder in [*folders, root / study / "benchmarks"] for p in _tsvs(folder)]:
+    folders += [root / "models" / "benchmarks", root / study / "benchmarks"]
+    for path in [path for folder in folders for path in sorted(folder.glob("*.tsv"))]:
         rule, _, rest = path.stem.partition(".")
-        if rule in STAGES and _belongs(rule, rest, config):
-            part = _JOB.fullmatch(rest)["name"] if rule == "train_fold" else ""
+        if _belongs(rule, rest, config, is_model=path.parts[-3] == "models"):
+            job = _JOB.fullmatch(rest)
+            part = job["name"] if job and rule == "train_fold" else ""
             groups.setdefault((rule, part), []).append(_benchmark(path))
-    order = list(STAGES)
+    order = [*STAGES, *(rule for rule, _ in groups)]
     return [
-        _cost(f"{STAGES[rule]}: {part}" if part else STAGES[rule], jobs)
+        _cost(f"{_title(rule)}: {part}" if part else _title(rule), jobs)
         for (rule, part), jobs in sorted(groups.items(), key=lambda item: order.index(item[0][0]))
     ]
 
@@ -235,27 +242,34 @@ def _flat(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _needed(config: StudyConfig) -> Iterator[tuple[str, str]]:
+    """The stages that the study's results come from, train_fold by system."""
     families = {system.family for system in config.systems.values()}
-    unneeded = {
-        "synthesise_demo_corpus": True,
-        "make_demo_encoder": True,
-        "make_demo_language_model": True,
-        "make_demo_canary": True,
-        "fetch_model": True,
-        "extract_functionals": "functionals" not in families,
-        "transcribe_shard": config.asr is None,
-        "join_transcripts": config.asr is None,
-        "fuse_systems": not config.fusions,
+    sources = {corpus.source for corpus in config.corpora.values()}
+    wanted = {
+        "synthesise_demo_corpus": "demo" in sources,
+        "extract_functionals": "functionals" in families,
+        "transcribe_shard": config.asr is not None,
+        "join_transcripts": config.asr is not None,
+        "fuse_systems": bool(config.fusions),
+        **{rule: _uses_model(config, folder) for rule, folder in MODELS.items()},
     }
     for rule in STAGES:
         if rule == "train_fold":
             yield from ((rule, system) for system in config.systems)
-        elif not unneeded.get(rule):
+        elif wanted.get(rule, True):
             yield rule, ""
 
 
-def _belongs(rule: str, rest: str, config: StudyConfig) -> bool:
+def _title(rule: str) -> str:
+    return STAGES.get(rule, rule.replace("_", " ").capitalize())
+
+
+def _belongs(rule: str, rest: str, config: StudyConfig, is_model: bool) -> bool:
     """Whether a benchmark is of this study as it now is: corpora are shared, old files remain."""
+    if rule == "write_report":
+        return False
+    if is_model:
+        return rule in MODELS and _uses_model(config, MODELS[rule])
     if rule in ("transcribe_shard", "join_transcripts"):
         asr = config.asr
         return asr is not None and bool(
@@ -277,14 +291,10 @@ def _belongs(rule: str, rest: str, config: StudyConfig) -> bool:
 _JOB = re.compile(r"(?P<name>.+)-seed-(?P<seed>\d+)(?:-fold-(?P<fold>\d+))?")
 
 
-def _uses_own_models(config: StudyConfig) -> bool:
+def _uses_model(config: StudyConfig, folder: str) -> bool:
     names = [model for system in config.systems.values() for model in system.models()]
     names += [config.asr.model] if config.asr else []
-    return any(name.startswith("results/models/") for name in names)
-
-
-def _tsvs(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.tsv"))
+    return any(name == folder or name.startswith(f"{folder}/") for name in names)
 
 
 def _benchmark(path: Path) -> dict[str, float]:

@@ -21,7 +21,6 @@ from serflow.report.formats import (
     number,
     p_value,
     percent,
-    plural,
     signed,
     without_folders,
 )  # fmt: skip
@@ -86,6 +85,8 @@ class Fusion:
     ----------
     name, method : str
     weights : Table
+    fits : int
+        How often it was fitted.
     curve : str
         The interpolation curve as SVG, or empty.
     """
@@ -93,6 +94,7 @@ class Fusion:
     name: str
     method: str
     weights: Table
+    fits: int
     curve: str = ""
 
 
@@ -262,7 +264,7 @@ def fusions(results: Results, curves: dict[str, str]) -> list[Fusion]:
                 f"{systems}; L2 penalty, C = {settings['C']:g}. Coefficients are means over fits."
             )
             table = _coefficients(results, settings["systems"], fits)
-        found.append(Fusion(name, f"{method} {fitted}", table, curves.get(name, "")))
+        found.append(Fusion(name, f"{method} {fitted}", table, len(fits), curves.get(name, "")))
     return found
 
 
@@ -283,15 +285,8 @@ def priors_table(results: Results, system: str) -> Table:
                 number(found.reference[i]),
             ]
         )
-    columns = [
-        "Class",
-        "Training prior",
-        "Target",
-        "Mean posterior, raw",
-        "rebalanced",
-        "Test share",
-    ]
-    return Table(columns, rows)
+    groups = [("", 1), ("Prior", 2), ("Mean posterior", 2), ("Share", 1)]
+    return Table(["Class", "Training", "Target", "Raw", "Rebalanced", "Test"], rows, 1, groups)
 
 
 def word_errors_table(results: Results) -> Table:

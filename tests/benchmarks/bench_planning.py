@@ -1,0 +1,66 @@
+"""What serflow adds to Snakemake's own planning: `snakemake -n` of all studies, and a no-op run.
+
+Run: .venv/bin/python tests/benchmarks/bench_planning.py [RUNS]
+
+The bare workflow has as many jobs, each of its own rule-free output, and nothing else. Both are run
+in turn, so that the ratio holds on a machine whose speed drifts.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from runs import ROOT, copy_workflow
+
+BARE = """
+rule all:
+    input: expand("out/{{i}}.txt", i=range({n}))
+rule job:
+    output: "out/{{i}}.txt"
+    script: "job.py"
+"""
+
+
+def seconds(folder: Path, *arguments: str) -> tuple[float, str]:
+    """Wall time and output of one Snakemake run."""
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "1", *arguments],
+        cwd=folder, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    return time.perf_counter() - start, done.stdout
+
+
+def paired(runs: int, ours: tuple[Path, list[str]], bare: tuple[Path, list[str]], what: str) -> None:
+    """Print medians of both and of their ratios."""
+    times = [(seconds(ours[0], *ours[1])[0], seconds(bare[0], *bare[1])[0]) for _ in range(runs)]
+    a, b = (statistics.median(t) for t in zip(*times, strict=True))
+    ratio = statistics.median(x / y for x, y in times)
+    print(f"{what}: serflow {a:.2f} s, bare Snakemake {b:.2f} s, ratio {ratio:.2f} ({runs} runs)")
+
+
+def main(runs: int = 5) -> None:
+    """Measure and print."""
+    studies = ",".join(path.stem for path in sorted((ROOT / "studies").glob("*.yaml")))
+    dry = ["-n", "--quiet", "host", "--config", f"studies=[{studies}]", "paths={emodb: wav}"]
+    with tempfile.TemporaryDirectory() as scratch:
+        ours, bare = copy_workflow(Path(scratch) / "ours"), Path(scratch) / "bare"
+        text = seconds(ours, *dry)[1]
+        jobs = int(re.findall(r"^total\s+(\d+)", text, re.MULTILINE)[-1])
+        bare.mkdir()
+        (bare / "Snakefile").write_text(BARE.format(n=jobs - 1))
+        (bare / "job.py").write_text(
+            "from pathlib import Path\nPath(snakemake.output[0]).write_text('')\n"
+        )
+        paired(runs, (ours, dry), (bare, ["-n"]), f"plan {jobs} jobs of all studies (-n)")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
