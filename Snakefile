@@ -22,7 +22,14 @@ include: "workflow/rules/report.smk"
 
 rule all:
     default_target: True
-    localrule: True
     input:
         expand("results/{study}/report.html", study=STUDIES),
         expand("results/{study}/scores.csv", study=STUDIES),
+    localrule: True
+
+
+onsuccess:
+    for study in STUDIES:
+        headline = Path(f"results/{study}/headline.txt")
+        if headline.exists():
+            print(f"\n{study}: {headline.read_text(encoding='utf-8')}")

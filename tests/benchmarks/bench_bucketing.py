@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import tiny_models
 import torch
+
+import tiny_models
 from serflow.batching import Batches
 from serflow.nets.encoders import FrontEnd, SpeechEncoder
 from serflow.nets.heads import ClassifierHead

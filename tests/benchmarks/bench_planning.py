@@ -38,7 +38,9 @@ def seconds(folder: Path, *arguments: str) -> tuple[float, str]:
     return time.perf_counter() - start, done.stdout
 
 
-def paired(runs: int, ours: tuple[Path, list[str]], bare: tuple[Path, list[str]], what: str) -> None:
+def paired(
+    runs: int, ours: tuple[Path, list[str]], bare: tuple[Path, list[str]], what: str
+) -> None:
     """Print medians of both and of their ratios."""
     times = [(seconds(ours[0], *ours[1])[0], seconds(bare[0], *bare[1])[0]) for _ in range(runs)]
     a, b = (statistics.median(t) for t in zip(*times, strict=True))

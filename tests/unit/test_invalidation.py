@@ -1,8 +1,17 @@
 """Digests: equal for what cannot change a result, different for what can."""
 
+import io
 import random
+import tokenize
+from pathlib import Path
 
-from serflow.invalidation import bare_source, canonical, code_digest, tree_digest
+from serflow.invalidation import (
+    STRING_OR_COMMENT,
+    bare_source,
+    canonical,
+    code_digest,
+    tree_digest,
+)
 
 MODULE = '''"""What it does."""
 
@@ -97,3 +106,18 @@ def test_a_replaced_corpus_file_changes_the_listing_digest(tmp_path):
     file.write_bytes(b"123")
     assert tree_digest(tmp_path) != before
     assert tree_digest(tmp_path / "none") == "missing"
+
+
+def test_the_repositorys_own_sources_lose_exactly_their_comments():
+    """The quick reading of strings and comments agrees with Python's tokenizer on real code."""
+    root = Path(__file__).parents[2]
+    for path in [*root.glob("workflow/**/*.py"), *root.glob("tests/**/*.py")]:
+        source = path.read_text(encoding="utf-8")
+        lines = source.splitlines()
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT:
+                lines[token.start[0] - 1] = lines[token.start[0] - 1][: token.start[1]]
+        assert bare_source(source) == bare_source("\n".join(lines)), path
+        found = [m[0] for m in STRING_OR_COMMENT.finditer(source) if m[0].startswith("#")]
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        assert found == [t.string for t in tokens if t.type == tokenize.COMMENT], path

@@ -9,6 +9,13 @@ rule pack_audio:
         index="results/corpora/{corpus}/audio.parquet",
         utterances="results/corpora/{corpus}/utterances.parquet",
         skipped="results/corpora/{corpus}/skipped.parquet",
+    log:
+        "results/corpora/{corpus}/logs/pack_audio.log",
+    benchmark:
+        "results/corpora/{corpus}/benchmarks/pack_audio.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 4
     params:
         settings=lambda w: canonical(
             {
@@ -17,13 +24,6 @@ rule pack_audio:
             }
         ),
         code=PLAN.code("pack_audio.py"),
-    log:
-        "results/corpora/{corpus}/logs/pack_audio.log",
-    benchmark:
-        "results/corpora/{corpus}/benchmarks/pack_audio.tsv"
-    threads: 4
-    conda:
-        "../../envs/analysis.yaml"
     script:
         "../scripts/pack_audio.py"
 
@@ -34,14 +34,14 @@ rule extract_functionals:
         index="results/corpora/{corpus}/audio.parquet",
     output:
         "results/corpora/{corpus}/functionals.parquet",
-    params:
-        code=PLAN.code("extract_functionals.py"),
     log:
         "results/corpora/{corpus}/logs/extract_functionals.log",
     benchmark:
         "results/corpora/{corpus}/benchmarks/extract_functionals.tsv"
-    threads: 4
     conda:
         "../../envs/analysis.yaml"
+    threads: 4
+    params:
+        code=PLAN.code("extract_functionals.py"),
     script:
         "../scripts/extract_functionals.py"

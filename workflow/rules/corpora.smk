@@ -4,30 +4,33 @@
 rule synthesise_demo_corpus:
     output:
         directory("results/corpora/{corpus}/source"),
-    params:
-        settings=lambda w: canonical({"seed": PLAN.corpora[w.corpus].seed}),
-        code=PLAN.code("synthesise_demo_corpus.py"),
     log:
         "results/corpora/{corpus}/logs/synthesise_demo_corpus.log",
     benchmark:
         "results/corpora/{corpus}/benchmarks/synthesise_demo_corpus.tsv"
     localrule: True
-    threads: 2
     conda:
         "../../envs/analysis.yaml"
+    threads: 2
+    params:
+        settings=lambda w: canonical({"seed": PLAN.corpora[w.corpus].seed}),
+        code=PLAN.code("synthesise_demo_corpus.py"),
     script:
         "../scripts/synthesise_demo_corpus.py"
 
 
 rule list_utterances:
     input:
-        lambda w: (
-            PLAN.corpus_folder(w.corpus)
-            if PLAN.corpora[w.corpus].source == "demo"
-            else []
-        ),
+        lambda w: (PLAN.corpus_folder(w.corpus) if PLAN.corpora[w.corpus].source == "demo" else []),
     output:
         "results/corpora/{corpus}/listing.parquet",
+    log:
+        "results/corpora/{corpus}/logs/list_utterances.log",
+    benchmark:
+        "results/corpora/{corpus}/benchmarks/list_utterances.tsv"
+    localrule: True
+    conda:
+        "../../envs/analysis.yaml"
     params:
         settings=lambda w: canonical(
             {
@@ -41,12 +44,5 @@ rule list_utterances:
         code=lambda w: PLAN.code(
             "list_utterances.py", f"serflow.corpora.{PLAN.corpora[w.corpus].source}"
         ),
-    log:
-        "results/corpora/{corpus}/logs/list_utterances.log",
-    benchmark:
-        "results/corpora/{corpus}/benchmarks/list_utterances.tsv"
-    localrule: True
-    conda:
-        "../../envs/analysis.yaml"
     script:
         "../scripts/list_utterances.py"

@@ -10,9 +10,6 @@ rule evaluate_study:
         scores="results/{study}/scores.parquet",
         csv="results/{study}/scores.csv",
         comparisons="results/{study}/comparisons.parquet",
-    params:
-        settings=lambda w: PLAN.settings(w.study, "intervals", "paper_values"),
-        code=PLAN.code("evaluate_study.py"),
     log:
         "results/{study}/logs/evaluate_study.log",
     benchmark:
@@ -20,5 +17,8 @@ rule evaluate_study:
     localrule: True
     conda:
         "../../envs/analysis.yaml"
+    params:
+        settings=lambda w: PLAN.settings(w.study, "intervals", "paper_values"),
+        code=PLAN.code("evaluate_study.py"),
     script:
         "../scripts/evaluate_study.py"

@@ -7,9 +7,6 @@ rule select_utterances:
     output:
         utterances="results/{study}/utterances.parquet",
         dropped="results/{study}/dropped.json",
-    params:
-        settings=lambda w: PLAN.settings(w.study, "classes", "labels"),
-        code=PLAN.code("select_utterances.py"),
     log:
         "results/{study}/logs/select_utterances.log",
     benchmark:
@@ -17,6 +14,9 @@ rule select_utterances:
     localrule: True
     conda:
         "../../envs/analysis.yaml"
+    params:
+        settings=lambda w: PLAN.settings(w.study, "classes", "labels"),
+        code=PLAN.code("select_utterances.py"),
     script:
         "../scripts/select_utterances.py"
 
@@ -27,9 +27,6 @@ rule assign_folds:
     output:
         folds="results/{study}/folds.parquet",
         notes="results/{study}/folds.json",
-    params:
-        settings=lambda w: PLAN.settings(w.study, "folds", "classes"),
-        code=PLAN.code("assign_folds.py"),
     log:
         "results/{study}/logs/assign_folds.log",
     benchmark:
@@ -37,5 +34,8 @@ rule assign_folds:
     localrule: True
     conda:
         "../../envs/analysis.yaml"
+    params:
+        settings=lambda w: PLAN.settings(w.study, "folds", "classes"),
+        code=PLAN.code("assign_folds.py"),
     script:
         "../scripts/assign_folds.py"

@@ -7,6 +7,13 @@ rule fuse_systems:
     output:
         posteriors="results/{study}/seed-{seed}/posteriors/fused/{fusion}.parquet",
         weights="results/{study}/seed-{seed}/fusions/{fusion}.json",
+    log:
+        "results/{study}/logs/fuse_systems/{fusion}-seed-{seed}.log",
+    benchmark:
+        "results/{study}/benchmarks/fuse_systems.{fusion}-seed-{seed}.tsv"
+    localrule: True
+    conda:
+        "../../envs/analysis.yaml"
     params:
         settings=lambda w: canonical(
             {
@@ -15,12 +22,5 @@ rule fuse_systems:
             }
         ),
         code=PLAN.code("fuse_systems.py"),
-    log:
-        "results/{study}/logs/fuse_systems/{fusion}-seed-{seed}.log",
-    benchmark:
-        "results/{study}/benchmarks/fuse_systems.{fusion}-seed-{seed}.tsv"
-    localrule: True
-    conda:
-        "../../envs/analysis.yaml"
     script:
         "../scripts/fuse_systems.py"

@@ -4,14 +4,14 @@
 rule fetch_model:
     output:
         "results/models/hub/{model}/model.json",
-    params:
-        settings=lambda w: canonical({"model": PLAN.hub_models()[f"hub/{w.model}"]}),
-        code=PLAN.code("fetch_model.py"),
     log:
         "results/models/hub/{model}.log",
     localrule: True
     conda:
         "../../envs/train.yaml"
+    params:
+        settings=lambda w: canonical({"model": PLAN.hub_models()[f"hub/{w.model}"]}),
+        code=PLAN.code("fetch_model.py"),
     script:
         "../scripts/fetch_model.py"
 
@@ -19,8 +19,6 @@ rule fetch_model:
 rule make_tiny_encoder:
     output:
         "results/models/tiny-w2v-bert/model.json",
-    params:
-        code=PLAN.code("make_tiny_encoder.py"),
     log:
         "results/models/tiny-w2v-bert.log",
     benchmark:
@@ -28,6 +26,8 @@ rule make_tiny_encoder:
     localrule: True
     conda:
         "../../envs/train.yaml"
+    params:
+        code=PLAN.code("make_tiny_encoder.py"),
     script:
         "../scripts/make_tiny_encoder.py"
 
@@ -37,8 +37,6 @@ rule make_demo_language_model:
         utterances="results/corpora/demo/utterances.parquet",
     output:
         "results/models/demo-llama/model.json",
-    params:
-        code=PLAN.code("make_demo_language_model.py"),
     log:
         "results/models/demo-llama.log",
     benchmark:
@@ -46,6 +44,8 @@ rule make_demo_language_model:
     localrule: True
     conda:
         "../../envs/train.yaml"
+    params:
+        code=PLAN.code("make_demo_language_model.py"),
     script:
         "../scripts/make_demo_language_model.py"
 
@@ -57,8 +57,6 @@ rule make_demo_canary:
         index="results/corpora/demo/audio.parquet",
     output:
         "results/models/demo-canary/model.nemo",
-    params:
-        code=PLAN.code("make_demo_canary.py"),
     log:
         "results/models/demo-canary.log",
     benchmark:
@@ -66,5 +64,7 @@ rule make_demo_canary:
     localrule: True
     conda:
         "../../envs/asr.yaml"
+    params:
+        code=PLAN.code("make_demo_canary.py"),
     script:
         "../scripts/make_demo_canary.py"

@@ -9,8 +9,6 @@ rule export_posteriors:
         ],
     output:
         "results/{study}/seed-{seed}/posteriors/raw/{system}.parquet",
-    params:
-        code=PLAN.code("export_posteriors.py"),
     log:
         "results/{study}/logs/export_posteriors/{system}-seed-{seed}.log",
     benchmark:
@@ -18,5 +16,7 @@ rule export_posteriors:
     localrule: True
     conda:
         "../../envs/analysis.yaml"
+    params:
+        code=PLAN.code("export_posteriors.py"),
     script:
         "../scripts/export_posteriors.py"

@@ -6,9 +6,6 @@ rule rebalance_posteriors:
         "results/{study}/seed-{seed}/posteriors/raw/{system}.parquet",
     output:
         "results/{study}/seed-{seed}/posteriors/rebalanced/{system}.parquet",
-    params:
-        settings=lambda w: PLAN.settings(w.study, "prior"),
-        code=PLAN.code("rebalance_posteriors.py"),
     log:
         "results/{study}/logs/rebalance_posteriors/{system}-seed-{seed}.log",
     benchmark:
@@ -16,5 +13,8 @@ rule rebalance_posteriors:
     localrule: True
     conda:
         "../../envs/analysis.yaml"
+    params:
+        settings=lambda w: PLAN.settings(w.study, "prior"),
+        code=PLAN.code("rebalance_posteriors.py"),
     script:
         "../scripts/rebalance_posteriors.py"

@@ -19,6 +19,7 @@ rule write_report:
         transcripts=lambda w: PLAN.transcripts(w.study),
     output:
         page="results/{study}/report.html",
+        headline="results/{study}/headline.txt",
         scores=report(
             "results/{study}/figures/scores.svg",
             caption="../report/scores.rst",

@@ -6,21 +6,21 @@ rule train_fold:
         unpack(PLAN.fold_inputs),
     output:
         "results/{study}/seed-{seed}/systems/{system}/fold-{fold}.parquet",
-    params:
-        settings=PLAN.system_settings,
-        code=lambda w: PLAN.code(
-            "train_fold.py", f"serflow.systems.{PLAN.system(w.study, w.system).family}"
-        ),
     log:
         "results/{study}/logs/train_fold/{system}-seed-{seed}-fold-{fold}.log",
     benchmark:
         "results/{study}/benchmarks/train_fold.{system}-seed-{seed}-fold-{fold}.tsv"
+    conda:
+        "../../envs/train.yaml"
     threads: 1
     resources:
         gpu=lambda w: int(PLAN.system(w.study, w.system).resources == "gpu"),
         mem_mb=lambda w, attempt: 16_000 * attempt,
         runtime=lambda w, attempt: 480 * attempt,
-    conda:
-        "../../envs/train.yaml"
+    params:
+        settings=PLAN.system_settings,
+        code=lambda w: PLAN.code(
+            "train_fold.py", f"serflow.systems.{PLAN.system(w.study, w.system).family}"
+        ),
     script:
         "../scripts/train_fold.py"

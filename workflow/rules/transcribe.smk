@@ -8,24 +8,22 @@ rule transcribe_shard:
         model=lambda w: PLAN.model_file(PLAN.asr[w.asr].model),
     output:
         "results/corpora/{corpus}/transcripts/{asr}/shard-{shard}-of-{shards}.parquet",
-    params:
-        settings=lambda w: canonical(
-            PLAN.asr[w.asr].model_dump(mode="json", exclude={"resources", "shards"})
-        ),
-        code=lambda w: PLAN.code(
-            "transcribe_shard.py", f"serflow.asr.{PLAN.asr[w.asr].engine}"
-        ),
     log:
         "results/corpora/{corpus}/logs/transcribe_shard/{asr}-{shard}-of-{shards}.log",
     benchmark:
         "results/corpora/{corpus}/benchmarks/transcribe_shard.{asr}-{shard}-of-{shards}.tsv"
+    conda:
+        "../../envs/asr.yaml"
     threads: 1
     resources:
         gpu=lambda w: int(PLAN.asr[w.asr].resources == "gpu"),
         mem_mb=lambda w, attempt: 16_000 * attempt,
         runtime=lambda w, attempt: 120 * attempt,
-    conda:
-        "../../envs/asr.yaml"
+    params:
+        settings=lambda w: canonical(
+            PLAN.asr[w.asr].model_dump(mode="json", exclude={"resources", "shards"})
+        ),
+        code=lambda w: PLAN.code("transcribe_shard.py", f"serflow.asr.{PLAN.asr[w.asr].engine}"),
     script:
         "../scripts/transcribe_shard.py"
 
@@ -39,8 +37,6 @@ rule join_transcripts:
         ],
     output:
         "results/corpora/{corpus}/transcripts/{asr}.parquet",
-    params:
-        code=PLAN.code("join_transcripts.py"),
     log:
         "results/corpora/{corpus}/logs/join_transcripts/{asr}.log",
     benchmark:
@@ -48,5 +44,7 @@ rule join_transcripts:
     localrule: True
     conda:
         "../../envs/analysis.yaml"
+    params:
+        code=PLAN.code("join_transcripts.py"),
     script:
         "../scripts/join_transcripts.py"

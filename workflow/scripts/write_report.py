@@ -6,6 +6,7 @@ from serflow import job
 from serflow.files import write_text
 from serflow.invalidation import digest
 from serflow.report.figures import draw_all
+from serflow.report.headline import headline
 from serflow.report.page import render
 from serflow.report.provenance import collect
 from serflow.report.results import read_results
@@ -17,6 +18,7 @@ def main(smk, settings):
     # Benchmarks and facts of the fits lie beside the tables; they describe jobs that are done.
     root = Path(smk.output.page).parent.parent
     provenance = collect(root, results, digest(smk.params.settings))
+    write_text(smk.output.headline, headline(results).text(smk.output.page))
     for name, figure in figures.items():
         write_text(smk.output[name], figure.file())
     write_text(smk.output.page, render(results, figures, provenance))

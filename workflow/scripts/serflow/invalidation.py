@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import io
 import json
-import tokenize
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 # Templates and style sheets beside a module are part of its code.
 DATA_SUFFIXES = (".j2", ".css")
+# A '#' is a comment unless a string literal holds it, so both are matched, strings first.
+STRING_OR_COMMENT = re.compile(
+    r'''("""|\'\'\')(?:\\.|.)*?\1|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|#[^\n]*''', re.DOTALL
+)
 
 
 def canonical(value: Any) -> str:
@@ -36,13 +39,14 @@ def digest(*parts: str | bytes) -> str:
     return sha.hexdigest()[:16]
 
 
-def bare_source(source: str) -> str:
+def bare_source(source: str, tree: ast.Module | None = None) -> str:
     """The source without comments, docstrings, blank lines and trailing blanks.
 
-    Works on text positions: the token stream and `ast.dump` change with Python's minor version.
+    Works on text: the token stream and `ast.dump` change with Python's minor version, and Python's
+    own tokenizer would take most of the time of a dry run.
     """
     lines = source.splitlines()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree or ast.parse(source)):
         if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         first = node.body[0] if node.body else None
@@ -55,15 +59,10 @@ def bare_source(source: str) -> str:
             if not before.strip():  # `def f(): "text"` on one line keeps it
                 for number in range(first.lineno - 1, first.end_lineno):
                     lines[number] = ""
-    kept = "\n".join(lines) + "\n"
-    # A body that was nothing but a docstring leaves an indentation error only for a parser;
-    # the tokenizer is happy with it, and comments are found by it alone (a '#' may be in a string).
-    lines = kept.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(kept).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    return "\n".join(line.rstrip() for line in lines if line.strip())
+    kept = STRING_OR_COMMENT.sub(
+        lambda match: "" if match[0].startswith("#") else match[0], "\n".join(lines)
+    )
+    return "\n".join(line.rstrip() for line in kept.splitlines() if line.strip())
 
 
 def code_digest(root: Path, script: str, *modules: str) -> str:
@@ -99,7 +98,12 @@ def _required(root: Path, module: str) -> list[Path]:
 @cache
 def _bare_file(path: Path) -> str:
     source = path.read_text(encoding="utf-8")
-    return bare_source(source) if path.suffix == ".py" else source
+    return bare_source(source, _tree(path)) if path.suffix == ".py" else source
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 @cache
@@ -108,18 +112,24 @@ def _imports(root: Path, path: Path) -> tuple[Path, ...]:
     if path.suffix != ".py":
         return ()
     found: list[Path] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
-            names: Iterable[str] = [alias.name for alias in node.names]
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         else:
             continue
-        for name in names:
-            found += _files_of(root, name)
+        if names[0].split(".")[0] in _own_packages(root):
+            for name in names:
+                found += _files_of(root, name)
     if path.parent != root:
         found += [p for p in path.parent.iterdir() if p.suffix in DATA_SUFFIXES]
     return tuple(found)
+
+
+@cache
+def _own_packages(root: Path) -> frozenset[str]:
+    return frozenset(path.stem for path in root.iterdir())
 
 
 def _files_of(root: Path, module: str) -> Iterator[Path]:

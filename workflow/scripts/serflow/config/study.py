@@ -212,6 +212,10 @@ class StudyConfig(Strict):
     seeds: Annotated[list[int], Field(min_length=1)] = [1]
     prior: PriorSettings = PriorSettings()
     fusions: dict[Name, FusionConfig] = {}
+    primary: Name | None = Field(
+        None,
+        description="The fusion that the report leads with: declared here, never the best on test.",
+    )
     intervals: IntervalSettings = IntervalSettings()
     paper_values: list[PaperValue] = []
 
@@ -246,6 +250,13 @@ class StudyConfig(Strict):
                 raise ValueError(f"fusions.{name}.fit_on is 'cross_fit', but there is one fold")
             if name in self.systems:
                 raise ValueError(f"fusions.{name} has the name of a system")
+        if self.primary is not None and self.primary not in self.fusions:
+            raise ValueError(f"primary is {self.primary!r}, which is not one of the fusions")
+        if self.primary is None and len(self.fusions) > 1:
+            raise ValueError(
+                "the study has several fusions: declare the one that the report leads with as "
+                f"'primary' ({', '.join(self.fusions)})"
+            )
         if isinstance(self.prior.target, dict):
             if set(self.prior.target) != set(self.classes):
                 raise ValueError("prior.target must name exactly the study's classes")

@@ -74,17 +74,18 @@ class Prosody(NamedTuple):
     pitch_range: float  # eSpeak units
     loudness: float  # dB
     word_gap: float  # units of 10 ms
+    tremor: float  # depth, in [0, 1]
 
 
 PROSODY: Mapping[str, Prosody] = {
-    "angry": Prosody(0.12, 8, 25, 5, 0),
-    "happy": Prosody(0.08, 20, 40, 2, 0),
-    "sad": Prosody(-0.28, -12, -35, -7, 8),
-    "fearful": Prosody(0.2, 26, -25, -4, 0),
-    "disgusted": Prosody(-0.22, -14, 15, 1, 3),
-    "neutral": Prosody(0.0, 0, -5, -1, 0),
+    "angry": Prosody(0.14, 8, 30, 6, 0, 0),
+    "happy": Prosody(0.08, 24, 45, 3, 0, 0),
+    "sad": Prosody(-0.25, -12, -40, -10, 16, 0),
+    "fearful": Prosody(0.2, 26, -30, -7, 0, 0.6),
+    "disgusted": Prosody(-0.3, -16, 20, 3, 4, 0),
+    "neutral": Prosody(0.0, 0, -5, -1, 0, 0),
 }
-VARIATION = Prosody(0.03, 3, 5, 1.0, 0.4)
+VARIATION = Prosody(0.04, 4, 6, 1.0, 0.5, 0.1)
 MARKED, UNMARKED = 1.0, 0.1
 
 # Shares of utterances whose words carry the emotion, are neutral, or carry another emotion.
@@ -159,9 +160,10 @@ def _manner(rng: np.random.Generator, speaker: Speaker, emotion: str, marked: bo
         rate=round(float(speaker.rate * np.exp(shown.rate))),
         pitch=round(min(max(speaker.pitch + shown.pitch, 0), 99)),
         pitch_range=round(min(max(50 + shown.pitch_range, 0), 99)),
-        volume=round(float(min(60 * 10 ** (shown.loudness / 20), 100))),
+        volume=round(float(min(50 * 10 ** (shown.loudness / 20), 100))),
         word_gap=round(max(shown.word_gap, 0)),
-        noise_db=float(rng.normal(-50, 2)),
+        tremor=float(np.clip(shown.tremor, 0, 0.9)),
+        noise_db=float(rng.normal(-50, 1)),
     )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+TREMOR_HZ = 7.0
 SYNCHRONOUS, DO_NOT_EXIT, UTF8 = 2, 0x8000, 1
 RATE, VOLUME, PITCH, RANGE, WORD_GAP = 1, 2, 3, 4, 7  # espeak_PARAMETER
 CALLBACK = ctypes.CFUNCTYPE(
@@ -41,6 +42,8 @@ class Manner:
         0 to 100.
     word_gap : int
         Pause between words, in units of 10 ms.
+    tremor : float
+        Depth of a 7 Hz modulation of the amplitude, 0 to 1.
     noise_db : float
         Level of the white noise floor, dBFS.
     """
@@ -51,6 +54,7 @@ class Manner:
     pitch_range: int = 50
     volume: int = 100
     word_gap: int = 0
+    tremor: float = 0.0
     noise_db: float = -60.0
 
 
@@ -80,7 +84,7 @@ def _engine() -> tuple[ctypes.CDLL, int]:
 
 def _speak(text: str, manner: Manner, seed: int) -> np.ndarray:
     """Samples (int16) of `text`; to be called once in a process."""
-    engine, _ = _engine()
+    engine, sample_rate = _engine()
     pieces: list[np.ndarray] = []
 
     @CALLBACK
@@ -105,6 +109,8 @@ def _speak(text: str, manner: Manner, seed: int) -> np.ndarray:
     size = ctypes.c_size_t(len(encoded) + 1)
     engine.espeak_Synth(encoded, size, 0, 0, 0, UTF8, None, None)
     speech = np.concatenate(pieces).astype(np.float64)
+    phase = 2 * np.pi * TREMOR_HZ * np.arange(len(speech)) / sample_rate
+    speech *= 1 - manner.tremor * (0.5 + 0.5 * np.cos(phase))
     floor = np.random.default_rng(seed).standard_normal(len(speech))
     speech += floor * 32768 * 10 ** (manner.noise_db / 20)
     return np.clip(np.round(speech), -32768, 32767).astype("<i2")

@@ -31,9 +31,13 @@ class Headline:
     sentences: list[str]
     tiles: list[Tile]
 
+    def text(self, page: str) -> str:
+        """What the terminal shows at the end of a run."""
+        return "\n".join([*self.sentences, f"Report: {page}"]) + "\n"
+
 
 def headline(results: Results) -> Headline:
-    """The best fusion against the better single system; without fusions, the best system."""
+    """The study's primary fusion against the better single system; without fusions, the best."""
     fused = [pair for pair in results.tables if pair[1] == "fused"]
     compared = results.mean_comparisons()
     compared = compared[(compared["metric"] == METRIC) & (compared["role"] == "test")]
@@ -78,9 +82,17 @@ def _best(results: Results, pairs: list[tuple[str, str]]) -> tuple[str, str]:
     return max(pairs, key=lambda pair: results.score(*pair, "test", METRIC).value)
 
 
+def _lead(results: Results, fused: list[tuple[str, str]]) -> tuple[str, str]:
+    """What the study declared as its result; choosing among fusions by test score would flatter."""
+    primary = results.config.primary
+    if primary is not None:
+        return primary, "fused"
+    return fused[0] if fused else _best(results, results.tables)
+
+
 def _pair(results: Results, compared: pd.DataFrame, fused: list[tuple[str, str]]) -> Any:
-    """The comparison of the best fusion with the best single system that it was compared with."""
-    best = _best(results, fused)
+    """The comparison of the leading fusion with the best single system that it was compared with."""
+    best = _lead(results, fused)
     rows = compared[(compared["system"] == best[0]) & (compared["stage"] == best[1])]
     baselines = list(zip(rows["baseline"], rows["baseline_stage"], strict=True))
     if not baselines:
@@ -90,9 +102,9 @@ def _pair(results: Results, compared: pd.DataFrame, fused: list[tuple[str, str]]
 
 
 def _fusion(results: Results, compared: pd.DataFrame, fused: list[tuple[str, str]]) -> list[str]:
-    best = _best(results, fused)
+    best = _lead(results, fused)
     score = results.score(*best, "test", METRIC)
-    among = f" (the best of {len(fused)} fusions by this same score)" if len(fused) > 1 else ""
+    among = " (declared as the primary result)" if len(fused) > 1 else ""
     over = f", over {plural(len(results.seeds), 'seed')}," if len(results.seeds) > 1 else ""
     text = (
         f"On {plural(score.n, 'test utterance')}{over} the fusion {best[0]}{among} reaches "
@@ -145,7 +157,7 @@ def _single(results: Results) -> list[str]:
 
 
 def _gap(results: Results, fused: list[tuple[str, str]]) -> list[str]:
-    best = _best(results, fused or results.tables)
+    best = _lead(results, fused)
     dev = results.score(*best, "dev", METRIC)
     if dev is None:
         return []
@@ -168,7 +180,7 @@ def _rebalancing(compared: pd.DataFrame) -> list[str]:
 
 
 def _tiles(results: Results, compared: pd.DataFrame, fused: list[tuple[str, str]]) -> list[Tile]:
-    best = _best(results, fused or results.tables)
+    best = _lead(results, fused)
     tiles = []
     for metric in (METRIC, "uar"):
         score = results.score(*best, "test", metric)
