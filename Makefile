@@ -31,7 +31,7 @@ lint: install ## check style: ruff, snakefmt, snakemake --lint
 	$(RUN) snakemake --lint
 
 bench: install ## measure speed; the figures of docs/performance.md
-	$(RUN) pytest tests/benchmarks/ -c tests/benchmarks/pytest.ini
+	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 schemas: install ## regenerate workflow/schemas from the typed settings
 	PYTHONPATH=workflow/scripts $(RUN) serflow.config.schemas workflow/schemas

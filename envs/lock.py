@@ -16,8 +16,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 # What each environment needs, for sites that run `snakemake --software-deployment-method conda`.
-ANALYSIS = """jinja2 jiwer librosa matplotlib numpy pandas pyarrow pydantic scikit-learn scipy
-soundfile soxr tqdm espeakng-loader""".split()
+ANALYSIS = [
+    "jinja2",
+    "jiwer",
+    "librosa",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "scikit-learn",
+    "scipy",
+    "soundfile",
+    "soxr",
+    "tqdm",
+    "espeakng-loader",
+]
 ENVIRONMENTS = {
     "analysis": ANALYSIS,
     "train": [*ANALYSIS, "accelerate", "huggingface_hub", "peft", "torch", "transformers"],

@@ -117,7 +117,7 @@ def test_systems_join_by_utterance_and_never_by_position():
 
 
 def test_a_system_that_misses_utterances_is_refused_with_their_names():
-    with pytest.raises(UserError, match="do not cover the same utterances.*'c'"):
+    with pytest.raises(UserError, match=r"do not cover the same utterances.*'c'"):
         stack({"one": posteriors(), "two": posteriors(ids=("a", "b"))})
 
 

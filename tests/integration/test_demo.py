@@ -47,7 +47,8 @@ def test_fusion_beats_the_better_single_system(scores, comparisons):
     """Paired bootstrap on the test rows, 95 % interval above zero."""
     singles = {s: value(scores, s, "rebalanced") for s in ("speech", "text")}
     better = max(singles, key=singles.get)
-    fused = comparisons.query("stage == 'fused' and baseline == @better").set_index("system")
+    fused = comparisons[(comparisons["stage"] == "fused") & (comparisons["baseline"] == better)]
+    fused = fused.set_index("system")
     assert fused.loc["interpolation", "low"] > 0, fused
     assert fused["difference"].max() > 0.04
 

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from serflow.demo.checkpoints import make_llama
-
 from serflow import job
+from serflow.demo.checkpoints import make_llama
 from serflow.models import made_whole
 from serflow.tables import UTTERANCES
 

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from serflow.demo.checkpoints import make_w2v_bert
-
 from serflow import job
+from serflow.demo.checkpoints import make_w2v_bert
 from serflow.models import made_whole
 
 

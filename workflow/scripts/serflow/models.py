@@ -39,7 +39,7 @@ def made_whole(folder: Path, origin: str, **record: str) -> Iterator[Path]:
         if not (partial / RECORD).exists():
             write_text(partial / RECORD, json.dumps({"origin": origin, **record}, indent=1))
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
+        partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -43,6 +43,4 @@ def rebalance(
             shifted[rows] = shift.transform(posteriors.log_proba[rows])
         except ValueError as error:
             raise UserError(f"fold {fold} cannot be rebalanced: {error}") from None
-    return replace(
-        posteriors, log_proba=shifted, priors={fold: wanted for fold in posteriors.priors}
-    )
+    return replace(posteriors, log_proba=shifted, priors=dict.fromkeys(posteriors.priors, wanted))

@@ -81,7 +81,7 @@ PROSODY: Mapping[str, Prosody] = {
     "angry": Prosody(0.14, 8, 30, 6, 0, 0),
     "happy": Prosody(0.08, 24, 45, 3, 0, 0),
     "sad": Prosody(-0.25, -12, -40, -10, 16, 0),
-    "fearful": Prosody(0.2, 26, -30, -7, 0, 0.6),
+    "fearful": Prosody(0.2, 26, -30, -7, 0, 0.5),
     "disgusted": Prosody(-0.3, -16, 20, 3, 4, 0),
     "neutral": Prosody(0.0, 0, -5, -1, 0, 0),
 }
@@ -89,13 +89,13 @@ VARIATION = Prosody(0.04, 4, 6, 1.0, 0.5, 0.1)
 MARKED, UNMARKED = 1.0, 0.1
 
 # Shares of utterances whose words carry the emotion, are neutral, or carry another emotion.
-WORDING = {"own": 0.64, "neutral": 0.29, "misleading": 0.07}
+WORDING = {"own": 0.72, "neutral": 0.24, "misleading": 0.04}
 # The many neutral utterances of the training part often mention what the rare emotions exclaim: a
 # classifier that takes over the training prior then misses these emotions, and rebalancing helps.
 NEUTRAL_WORDING = {"own": 0.8, "misleading": 0.2}
 MENTIONED_CALMLY = ("fearful", "disgusted")
 # Shares of utterances with marked prosody: what the words do not say, the voice tends to.
-MARKED_SHARE = {"own": 0.6, "neutral": 0.95, "misleading": 0.95}
+MARKED_SHARE = {"own": 0.5, "neutral": 0.95, "misleading": 0.95}
 
 OPENINGS = (
     "do you remember",
@@ -163,7 +163,7 @@ def _manner(rng: np.random.Generator, speaker: Speaker, emotion: str, marked: bo
         volume=round(float(min(50 * 10 ** (shown.loudness / 20), 100))),
         word_gap=round(max(shown.word_gap, 0)),
         tremor=float(np.clip(shown.tremor, 0, 0.9)),
-        noise_db=float(rng.normal(-50, 1)),
+        noise_db=float(rng.normal(-52, 1)),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from transformers.utils import logging
 
 from serflow.errors import UserError, name_some
 
@@ -25,11 +26,19 @@ def loading(source: str, what: str) -> Iterator[None]:
     UserError
         Says what was found at `source`, what is missing, and what to do.
     """
+    # transformers reports a new head as missing weights; `check_complete` reports what matters.
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(_explain(source, what, reason)) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def check_complete(source: str, missing: list[str], what: str) -> None:
