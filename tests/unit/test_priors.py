@@ -12,7 +12,8 @@ from scipy.special import logsumexp
 from sklearn.base import clone
 
 from serflow import priors
-from serflow.priors import PriorShift, effective_prior, empirical_prior
+from serflow.priors import PriorShift
+from serflow.training_prior import effective_prior, empirical_prior
 
 
 @st.composite

@@ -12,7 +12,7 @@ from serflow.fusion import Fusion, LinearInterpolation, LogisticRegressionFusion
 from serflow.invalidation import canonical, digest
 from serflow.metrics import METRICS, confusion
 from serflow.posteriors import Posteriors, stack
-from serflow.priors import empirical_prior
+from serflow.training_prior import empirical_prior
 
 
 def make_fusion(settings: Mapping[str, Any]) -> Fusion:

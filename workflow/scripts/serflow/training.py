@@ -34,8 +34,8 @@ from serflow.batching import Batches, Draw
 from serflow.config.families.training import TrainingSettings
 from serflow.errors import UserError
 from serflow.nets import weights
-from serflow.priors import effective_prior
 from serflow.systems.interface import Context
+from serflow.training_prior import effective_prior
 
 WEIGHTS = "trained.safetensors"
 
