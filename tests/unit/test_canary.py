@@ -121,6 +121,19 @@ def test_canary_transcribes_what_it_was_trained_on(whole, speech):
     assert jiwer.wer([text for _, text in speech.values()], whole["text"].tolist()) < 0.1
 
 
+def test_the_same_seed_trains_the_same_weights(speech, tmp_path):
+    from serflow.demo.canary import make_canary
+
+    weights = []
+    for name in ("a.nemo", "b.nemo"):
+        make_canary(list(speech.values()), tmp_path / name, seed=1, steps=3)
+        with tarfile.open(tmp_path / name) as archive:
+            archive.extractall(tmp_path / name[0], filter="data")
+        weights.append(torch.load(tmp_path / name[0] / "model_weights.ckpt", weights_only=True))
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
 def test_shards_together_equal_one(whole, store, settings, tmp_path):
     engine = load_engine(settings)
     parts = {}

@@ -76,7 +76,7 @@ def test_the_listing_is_complete_and_describes_every_utterance(listing, corpus):
     assert (info.samplerate, info.channels, info.subtype) == (22_050, 1, "PCM_16")
     seconds = np.array([soundfile.info(corpus / path).duration for path in listing["path"]])
     assert np.quantile(seconds, 0.02) > 0.9
-    assert np.quantile(seconds, 0.9) < 3.2
+    assert np.quantile(seconds, 0.8) < 3
 
 
 def test_speakers_are_disjoint_and_both_genders_are_in_every_part(listing):
@@ -90,7 +90,7 @@ def test_speakers_are_disjoint_and_both_genders_are_in_every_part(listing):
 
 def test_training_is_skewed_and_dev_and_test_are_uniform(listing):
     counts = listing.groupby("split")["label_raw"].value_counts().unstack()
-    assert counts.loc["train", "neutral"] > 6 * counts.loc["train", "fearful"]
+    assert counts.loc["train", "neutral"] >= 6 * counts.loc["train", "fearful"]
     assert counts.loc["dev"].nunique() == counts.loc["test"].nunique() == 1
     assert counts.loc["test"].sum() >= 150
 

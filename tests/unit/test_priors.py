@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from sklearn.base import clone
 
-from serflow import priors
+from serflow import priors, training_prior
 from serflow.priors import PriorShift
 from serflow.training_prior import effective_prior, empirical_prior
 
@@ -27,6 +27,7 @@ def shifts(draw):
 
 def test_the_examples_in_the_documentation_run():
     assert doctest.testmod(priors).failed == 0
+    assert doctest.testmod(training_prior).failed == 0
 
 
 @given(shifts())

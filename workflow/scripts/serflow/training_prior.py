@@ -5,6 +5,8 @@ Apart from `priors`, so that an edit of the rebalancing retrains nothing.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -41,7 +43,7 @@ def empirical_prior(labels: ArrayLike, n_classes: int) -> NDArray[np.float64]:
 def effective_prior(
     labels: ArrayLike,
     n_classes: int,
-    class_weight: ArrayLike | Literal[balanced] | None = None,
+    class_weight: ArrayLike | Literal["balanced"] | None = None,
     balanced_sampling: bool = False,
 ) -> NDArray[np.float64]:
     r"""Prior that a training run effectively sees, loss weights and sampling included.

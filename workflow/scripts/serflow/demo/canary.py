@@ -27,6 +27,7 @@ from serflow.asr.canary import prompt_slots  # first: it quiets NeMo
 from serflow.audio import SAMPLE_RATE
 
 from nemo.collections.asr.models import EncDecMultiTaskModel  # isort: skip
+from nemo.utils.app_state import AppState  # isort: skip
 from omegaconf import DictConfig, OmegaConf  # isort: skip
 
 LANGUAGES = ("en", "de", "es", "fr")
@@ -75,6 +76,8 @@ def make_canary(
         Of the optimiser.
     """
     torch.manual_seed(seed)
+    # NeMo would look for parts of a model that this process restored earlier.
+    AppState().model_restore_path = None
     texts = [text for _, text in pairs]
     with tempfile.TemporaryDirectory() as scratch:
         model = EncDecMultiTaskModel(cfg=_configuration(_tokenizers(Path(scratch), texts)))

@@ -1,9 +1,9 @@
 """What the demo's speakers say and how: the plan of the synthetic corpus, before any sound.
 
-Each emotion shows in two ways that fail independently of each other: in the prosody (pitch, pitch
-range, rate, loudness, pauses) and in the words. Prosody is sometimes hardly marked, words are
-sometimes neutral or misleading, so either alone is imperfect and the two together are better. The
-training part is skewed as collected speech is; dev and test are uniform.
+Each emotion shows in the prosody (pitch, pitch range, rate, loudness, pauses, tremor) and in the
+words. Prosody is often hardly marked, words are sometimes neutral or misleading, seldom both at once:
+either alone is imperfect, and the two together are better. The training part is skewed as collected
+speech is; dev and test are uniform.
 """
 
 from __future__ import annotations
