@@ -398,13 +398,6 @@ def test_the_headline_says_how_the_interval_lies(six, low, high, said):
     assert said in " ".join(headline(moved).sentences)
 
 
-def test_a_better_single_system_at_another_stage_is_not_hidden(six):
-    top = (six.scores["stage"] == "raw") & (six.scores["metric"] == "macro_f1")
-    scores = six.scores.assign(value=six.scores["value"].where(~top, 0.99))
-    text = " ".join(headline(replace(six, scores=scores)).sentences)
-    assert "A single system scores higher at another stage" in text
-
-
 def test_seeds_are_averaged_and_no_seed_is_printed_as_the_result(two_seeds, pages):
     text = text_of(pages["two_seeds"])
     rows = two_seeds.scores

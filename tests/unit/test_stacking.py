@@ -128,8 +128,12 @@ def test_fusions_are_compared_with_every_single_system_on_the_same_rows(tmp_path
     utterances = pd.DataFrame({"utterance_id": fused.rows["utterance_id"], "speaker": "x"})
     rows = pd.DataFrame(evaluator(utterances).compare(tables))
     COMPARISONS.write(rows, tmp_path / "comparisons.parquet")
-    pairs = set(zip(rows["system"], rows["baseline"], strict=True))
-    assert pairs == {("one", "one"), ("two", "two"), ("f", "one"), ("f", "two")}
+    fused_rows = rows[rows["stage"] == "fused"]
+    baselines = set(zip(fused_rows["baseline"], fused_rows["baseline_stage"], strict=True))
+    assert baselines == {(n, s) for n in ("one", "two") for s in ("raw", "rebalanced")}
+    shifts = rows[rows["stage"] == "rebalanced"]
+    assert (shifts["system"] == shifts["baseline"]).all()
+    assert set(shifts["baseline_stage"]) == {"raw"}
 
 
 def test_word_errors_join_by_id_and_ignore_case_and_punctuation():

@@ -132,7 +132,7 @@ class Evaluator:
     def compare(
         self, tables: Mapping[tuple[str, str], Posteriors], metric: str = "macro_f1"
     ) -> list[dict[str, Any]]:
-        """Paired bootstrap on the test rows: rebalanced against raw, fused against each single one.
+        """Paired bootstrap on the test rows: rebalanced against raw, fused against every single table.
 
         Parameters
         ----------
@@ -146,7 +146,7 @@ class Evaluator:
             for s, n in tables
             if s == "fused"
             for other in tables
-            if other[0] == "rebalanced"
+            if other[0] != "fused"
         ]
         return [self._comparison(tables, a, b, metric) for a, b in pairs]
 

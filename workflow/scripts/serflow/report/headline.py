@@ -119,15 +119,7 @@ def _fusion(results: Results, compared: pd.DataFrame, fused: list[tuple[str, str
         f"{text}; the {rank} single system, {row.baseline} ({row.baseline_stage}), reaches "
         f"{with_spread(other)}."
     ]
-    sentences += _finding(row)
-    top = _best(results, [pair for pair in results.tables if pair[1] != "fused"])
-    if results.score(*top, "test", METRIC).value > other.value:
-        sentences.append(
-            f"A single system scores higher at another stage: {top[0]} ({top[1]}), "
-            f"{with_spread(results.score(*top, 'test', METRIC))}; the fusion was not compared "
-            "with it."
-        )
-    return sentences
+    return sentences + _finding(row)
 
 
 def _finding(row: Any) -> list[str]:
