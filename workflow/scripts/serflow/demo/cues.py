@@ -22,15 +22,15 @@ EMOTIONS = ("angry", "happy", "sad", "fearful", "disgusted", "neutral")
 # Utterances per split and emotion: the corpus module gates on these.
 COUNTS: Mapping[str, Mapping[str, int]] = {
     "train": {
-        "angry": 40,
-        "happy": 28,
-        "sad": 32,
-        "fearful": 14,
-        "disgusted": 18,
-        "neutral": 84,
+        "angry": 56,
+        "happy": 40,
+        "sad": 44,
+        "fearful": 20,
+        "disgusted": 26,
+        "neutral": 118,
     },
-    "dev": dict.fromkeys(EMOTIONS, 18),
-    "test": dict.fromkeys(EMOTIONS, 32),
+    "dev": dict.fromkeys(EMOTIONS, 20),
+    "test": dict.fromkeys(EMOTIONS, 48),
 }
 
 
