@@ -7,66 +7,31 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 
 from runs import ROOT, copy_workflow, snakemake
+from small_emodb import SMALL_STUDY, with_emodb, write_small_emodb
 
 
-@pytest.fixture
-def shared_data(request: pytest.FixtureRequest) -> Path:
-    """The folder of real corpora; a test that needs one which is not there is skipped, by name."""
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real corpora beside the checkout; tests that need them say so when they are not there."""
     default = ROOT.parent / "shared" / "data"
     folder = Path(os.environ.get("SERFLOW_SHARED_DATA") or default)
     if not folder.is_dir():
         pytest.skip(
-            f"{request.node.name} needs real speech, and there is no {folder}; "
+            f"needs real speech, and there is no {folder}; "
             "set SERFLOW_SHARED_DATA to a folder with emodb/, ravdess/ and oddities/"
         )
     return folder
 
 
-@pytest.fixture
-def emodb_folder(request: pytest.FixtureRequest, shared_data: Path) -> Path:
+@pytest.fixture(scope="session")
+def emodb_folder(shared_data: Path) -> Path:
     """The real EmoDB."""
     folder = shared_data / "emodb"
     if not (folder / "wav").is_dir():
-        pytest.skip(f"{request.node.name} needs EmoDB, and there is no {folder / 'wav'}")
-    return folder
-
-
-SMALL_STUDY = """
-title: "Small: three speakers of a corpus in EmoDB's layout"
-classes: [anger, neutral, sadness]
-corpora:
-  emodb: {source: emodb, subset: true}
-folds: {protocol: grouped_k_fold, group: speaker, k: 3}
-systems:
-  svm: {family: functionals, classifier: svm}
-  lr: {family: functionals, classifier: logistic_regression}
-fusions:
-  both: {method: logistic_regression, systems: [svm, lr], fit_on: cross_fit}
-intervals: {resamples: 200}
-"""
-
-
-def write_small_emodb(folder: Path, speakers: tuple[str, ...] = ("03", "08", "09")) -> Path:
-    """A folder in EmoDB's layout: tones whose pitch, level and rate tell three emotions."""
-    rng = np.random.default_rng(0)
-    (folder / "wav").mkdir(parents=True)
-    lines = ["Nr.\tSatz\terkannt\tnatuerlich"]
-    for speaker in speakers:
-        for sentence in ("a01", "a02", "b01", "b02"):
-            for emotion, pitch, level in (("W", 260, 0.5), ("N", 160, 0.2), ("T", 110, 0.1)):
-                name = f"{speaker}{sentence}{emotion}a.wav"
-                time_s = np.arange(int(16_000 * (1 + rng.random() / 2))) / 16_000
-                pitch_hz = pitch * (1 + 0.1 * rng.standard_normal())
-                wave = level * np.sign(np.sin(2 * np.pi * pitch_hz * time_s)) / 2
-                wave += 0.01 * rng.standard_normal(len(wave))
-                soundfile.write(folder / "wav" / name, wave, 16_000, subtype="PCM_16")
-                lines.append(f"{len(lines)}\t{name}\t95,00\t80,00")
-    (folder / "erkennung.txt").write_text("\n".join(lines) + "\n", encoding="latin-1")
+        pytest.skip(f"needs the real EmoDB, and there is no {folder / 'wav'}")
     return folder
 
 
@@ -78,14 +43,6 @@ class FullRun:
     emodb: Path
     seconds: float
     log: str
-
-
-def with_emodb(folder: Path, emodb: Path) -> None:
-    """Put a corpus path into a copy's config.yaml, as a user would."""
-    config = (folder / "config.yaml").read_text(encoding="utf-8")
-    assert "emodb: null" in config
-    config = config.replace("emodb: null", f"emodb: {str(emodb)!r}")
-    (folder / "config.yaml").write_text(config, encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

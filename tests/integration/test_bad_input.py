@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from conftest import SMALL_STUDY, with_emodb, write_small_emodb
 from runs import copy_workflow, snakemake
 from serflow.tables import SKIPPED, UTTERANCES
+from small_emodb import SMALL_STUDY, with_emodb, write_small_emodb
 
 PACKED = "results/corpora/emodb/utterances.parquet"
 

@@ -5,22 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conftest import with_emodb
 from runs import copy_workflow, snakemake
 from serflow.metrics import METRICS, confusion
 from serflow.posteriors import read_posteriors
 from serflow.tables import FOLDS, UTTERANCES
+from small_emodb import with_emodb
 
 TABLE = "results/emodb/seed-1/posteriors/raw/functionals_svm.parquet"
 
 
 @pytest.fixture(scope="module")
-def emodb_run(tmp_path_factory, request):
-    emodb = request.getfixturevalue("shared_data") / "emodb"
-    if not (emodb / "wav").is_dir():
-        pytest.skip(f"no real EmoDB at {emodb}")
+def emodb_run(tmp_path_factory, emodb_folder):
     folder = copy_workflow(tmp_path_factory.mktemp("emodb") / "clone")
-    with_emodb(folder, emodb)
+    with_emodb(folder, emodb_folder)
     snakemake(folder, "--cores", "2", TABLE, "--config", "studies=[emodb]")
     return folder
 

@@ -67,31 +67,36 @@ def test_nothing_right_of_the_frozen_boundary_imports_torch():
     assert out.stdout.strip() == "[]"
 
 
-WITHOUT_THE_SLURM_PLUGIN = """
-import pkgutil, sys
-listed = pkgutil.iter_modules
-pkgutil.iter_modules = lambda *a, **k: (
-    m for m in listed(*a, **k) if m.name != "snakemake_executor_plugin_slurm"
-)
-from snakemake.cli import main
-try:
-    main(["-n", "--quiet"])
-finally:
-    print("imported:", *sorted({name.split(".")[0] for name in sys.modules}))
-"""
+LISTED = "print('imported:', *sorted({name.split('.')[0] for name in sys.modules}))"
+HEAVY = {"torch", "transformers", "nemo", "sklearn", "librosa"}
 
 
-def test_the_snakefile_imports_neither_pandas_nor_torch():
-    """Every cluster job starts a Snakemake of its own: seconds of imports would be hours.
-
-    The Slurm plugin itself imports pandas wherever it is installed, so it is hidden here.
-    """
+def imported(code):
     out = subprocess.run(
-        [sys.executable, "-c", WITHOUT_THE_SLURM_PLUGIN], cwd=ROOT, capture_output=True, text=True
-    ).stdout
-    imported = set(out.partition("imported: ")[2].split())
-    assert {"snakemake", "serflow", "pydantic"} <= imported
-    assert not imported & {"pandas", "torch", "transformers", "nemo", "sklearn", "librosa"}
+        [sys.executable, "-c", f"import sys\n{code}\n{LISTED}"],
+        cwd=ROOT, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    return set(out.partition("imported: ")[2].split())
+
+
+def test_nothing_of_ours_imports_pandas_or_torch_into_the_snakefile():
+    """Every cluster job starts a Snakemake of its own: seconds of imports would be hours."""
+    text = "\n".join([*TEXTS.values(), (ROOT / "Snakefile").read_text(encoding="utf-8")])
+    ours = sorted(set(re.findall(r"^from (serflow[\w.]*) import", text, re.MULTILINE)))
+    assert "serflow.plan" in ours
+    found = imported(f"sys.path.insert(0, 'workflow/scripts')\nimport {', '.join(ours)}")
+    assert "pydantic" in found
+    assert not found & {"pandas", "numpy", *HEAVY}
+
+
+def test_a_dry_run_never_imports_torch():
+    """Snakemake itself and its Slurm plugin import pandas where it is installed; nobody torch."""
+    found = imported(
+        "from snakemake.cli import main\n"
+        "try:\n    main(['-n', '--quiet'])\nexcept SystemExit:\n    pass"
+    )
+    assert {"snakemake", "serflow"} <= found
+    assert not found & HEAVY
 
 
 def test_the_slurm_profile_plans_the_same_jobs():

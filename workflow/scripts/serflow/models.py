@@ -62,8 +62,9 @@ def fetch(model: str, folder: Path) -> None:
     UserError
         When the hub cannot be reached, does not know the model, or asks for a licence.
     """
+    from httpx2 import HTTPError
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     name, _, revision = model.partition("@")
     try:
@@ -85,7 +86,7 @@ def fetch(model: str, folder: Path) -> None:
             f"the hub has no model '{name}', or your HF_TOKEN may not see it; check the name in "
             "the study, or give a local folder under 'models:' in config.yaml"
         ) from None
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"cannot fetch {name} from the hub ({reason}). Run this rule on a machine with "

@@ -27,7 +27,7 @@ COUNTS: Mapping[str, Mapping[str, int]] = {
         "sad": 44,
         "fearful": 20,
         "disgusted": 26,
-        "neutral": 118,
+        "neutral": 120,
     },
     "dev": dict.fromkeys(EMOTIONS, 20),
     "test": dict.fromkeys(EMOTIONS, 48),

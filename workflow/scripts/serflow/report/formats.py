@@ -86,7 +86,7 @@ def without_folders(text: str) -> str:
 
     Examples
     --------
-    >>> without_folders("cannot read /home/ann/emodb/a.wav: empty")
+    >>> without_folders("cannot read /data/emodb/a.wav: empty")
     'cannot read a.wav: empty'
     """
     return re.sub(r"(?<![\w.:/~-])(?:~|[A-Za-z]:)?[/\\](?:[^/\\\n:\"']+[/\\])+", "", text)
