@@ -31,7 +31,7 @@ lint: install ## check style: ruff, snakefmt, snakemake --lint
 	$(RUN) snakemake --lint
 
 bench: install ## measure speed; the figures of docs/performance.md
-	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; PYTHONPATH=workflow/scripts:tests $(BIN)/python $$file || exit 1; done
 
 schemas: install ## regenerate workflow/schemas from the typed settings
 	PYTHONPATH=workflow/scripts $(RUN) serflow.config.schemas workflow/schemas
@@ -40,4 +40,4 @@ lock: ## pin the newest allowed dependencies in requirements.lock
 	$(PYTHON) envs/lock.py
 
 clean: ## remove the results of all studies
-	rm -rf results
+	find results -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

@@ -1,6 +1,6 @@
 """Training speed of length-bucketed against random batches, on EmoDB's real lengths.
 
-Run: PYTHONPATH=workflow/scripts:tests python tests/benchmarks/bench_bucketing.py [emodb folder]
+Run: PYTHONPATH=workflow/scripts:tests .venv/bin/python tests/benchmarks/bench_bucketing.py [EMODB]
 
 Both orders train the same tiny Wav2Vec2-BERT on the same 535 utterances, batch size 16, one thread,
 on features extracted beforehand; epochs alternate, so that a busy machine slows both alike.

@@ -1,6 +1,6 @@
 """Seconds to decode EmoDB into its store, and to describe its 535 files by functionals.
 
-Run: .venv/bin/python tests/benchmarks/bench_functionals.py [RUNS]
+Run: PYTHONPATH=workflow/scripts:tests .venv/bin/python tests/benchmarks/bench_functionals.py [RUNS]
 
 Both start and stop their own worker processes or threads inside the measured time; the plain loop
 reads the same files with soundfile alone.
@@ -15,15 +15,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import soundfile
+
+from serflow.acoustics.functionals import functionals_table
+from serflow.audio import AudioStore
+from serflow.corpora import emodb
+from serflow.packing import pack
+
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "workflow/scripts"))
-
-import soundfile  # noqa: E402
-
-from serflow.acoustics.functionals import functionals_table  # noqa: E402
-from serflow.audio import AudioStore  # noqa: E402
-from serflow.corpora import emodb  # noqa: E402
-from serflow.packing import pack  # noqa: E402
 
 
 def main(runs: int = 3) -> None:

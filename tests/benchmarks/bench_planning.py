@@ -1,8 +1,8 @@
 """What serflow adds to Snakemake's own planning: `snakemake -n` of all studies, and a no-op run.
 
-Run: .venv/bin/python tests/benchmarks/bench_planning.py [RUNS]
+Run: PYTHONPATH=workflow/scripts:tests .venv/bin/python tests/benchmarks/bench_planning.py [RUNS]
 
-The bare workflow has as many jobs, each of its own rule-free output, and nothing else. Both are run
+The bare workflow has as many jobs of one rule without inputs, and nothing else. Both are run
 in turn, so that the ratio holds on a machine whose speed drifts.
 """
 
@@ -16,7 +16,6 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from runs import ROOT, copy_workflow
 
 BARE = """

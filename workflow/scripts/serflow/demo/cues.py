@@ -47,22 +47,22 @@ class Speaker:
 
 
 SPEAKERS = (
-    Speaker("f01", "female", "train", "en+f1", 180, 45),
-    Speaker("f02", "female", "train", "en+f2", 195, 52),
-    Speaker("f03", "female", "train", "en+f4", 185, 38),
-    Speaker("f04", "female", "train", "en+Annie", 190, 48),
-    Speaker("m01", "male", "train", "en+m1", 185, 48),
-    Speaker("m02", "male", "train", "en+m3", 195, 40),
-    Speaker("m03", "male", "train", "en+m7", 180, 44),
-    Speaker("m04", "male", "train", "en+Andy", 190, 50),
-    Speaker("f05", "female", "dev", "en+f5", 190, 46),
-    Speaker("f08", "female", "dev", "en+steph", 186, 46),
-    Speaker("m05", "male", "dev", "en+m2", 188, 46),
-    Speaker("m08", "male", "dev", "en+adam", 184, 46),
-    Speaker("f06", "female", "test", "en+f3", 188, 44),
-    Speaker("f07", "female", "test", "en+linda", 184, 48),
-    Speaker("m06", "male", "test", "en+m4", 192, 42),
-    Speaker("m07", "male", "test", "en+m8", 186, 48),
+    Speaker("f01", "female", "train", "en+f1", 214, 45),
+    Speaker("f02", "female", "train", "en+f2", 232, 52),
+    Speaker("f03", "female", "train", "en+f4", 219, 38),
+    Speaker("f04", "female", "train", "en+Annie", 226, 48),
+    Speaker("m01", "male", "train", "en+m1", 219, 48),
+    Speaker("m02", "male", "train", "en+m3", 232, 40),
+    Speaker("m03", "male", "train", "en+m7", 214, 44),
+    Speaker("m04", "male", "train", "en+Andy", 226, 50),
+    Speaker("f05", "female", "dev", "en+f5", 226, 46),
+    Speaker("f08", "female", "dev", "en+steph", 220, 46),
+    Speaker("m05", "male", "dev", "en+m2", 223, 46),
+    Speaker("m08", "male", "dev", "en+adam", 218, 46),
+    Speaker("f06", "female", "test", "en+f3", 223, 44),
+    Speaker("f07", "female", "test", "en+linda", 218, 48),
+    Speaker("m06", "male", "test", "en+m4", 228, 42),
+    Speaker("m07", "male", "test", "en+m8", 220, 48),
 )
 
 
