@@ -5,13 +5,8 @@ import random
 import tokenize
 from pathlib import Path
 
-from serflow.invalidation import (
-    STRING_OR_COMMENT,
-    bare_source,
-    canonical,
-    code_digest,
-    tree_digest,
-)
+from serflow.digests import canonical
+from serflow.invalidation import STRING_OR_COMMENT, bare_source, code_digest, tree_digest
 
 MODULE = '''"""What it does."""
 

@@ -10,7 +10,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 from serflow.config.load import load
 from serflow.errors import UserError
-from serflow.invalidation import canonical
+from serflow.digests import canonical
 from serflow.plan import Plan
 
 try:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from serflow import job
+from serflow.digests import digest
 from serflow.files import write_text
-from serflow.invalidation import digest
 from serflow.report.figures import draw_all
 from serflow.report.headline import headline
 from serflow.report.page import render

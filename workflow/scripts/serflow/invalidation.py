@@ -9,13 +9,11 @@ docstring or a `touch` reruns nothing.
 from __future__ import annotations
 
 import ast
-import hashlib
-import json
 import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+
+from serflow.digests import digest
 
 # Templates and style sheets beside a module are part of its code.
 DATA_SUFFIXES = (".j2", ".css")
@@ -25,46 +23,12 @@ STRING_OR_COMMENT = re.compile(
 )
 
 
-def canonical(value: Any) -> str:
-    """JSON with sorted keys: equal settings give equal strings whatever their order in the YAML."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+def bare_source(source: str) -> str:
+    """The source without comments, docstrings, blank lines and trailing blanks."""
+    return _read_python(source)[0]
 
 
-def digest(*parts: str | bytes) -> str:
-    """First 16 hex digits of the SHA-256 of the parts, unambiguous about where each one ends."""
-    sha = hashlib.sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        sha.update(len(data).to_bytes(8, "big") + data)
-    return sha.hexdigest()[:16]
-
-
-def bare_source(source: str, tree: ast.Module | None = None) -> str:
-    """The source without comments, docstrings, blank lines and trailing blanks.
-
-    Works on text: the token stream and `ast.dump` change with Python's minor version, and Python's
-    own tokenizer would take most of the time of a dry run.
-    """
-    lines = source.splitlines()
-    for node in ast.walk(tree or ast.parse(source)):
-        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        first = node.body[0] if node.body else None
-        if (
-            isinstance(first, ast.Expr)
-            and isinstance(first.value, ast.Constant)
-            and isinstance(first.value.value, str)
-        ):
-            before = lines[first.lineno - 1][: first.col_offset]
-            if not before.strip():  # `def f(): "text"` on one line keeps it
-                for number in range(first.lineno - 1, first.end_lineno):
-                    lines[number] = ""
-    kept = STRING_OR_COMMENT.sub(
-        lambda match: "" if match[0].startswith("#") else match[0], "\n".join(lines)
-    )
-    return "\n".join(line.rstrip() for line in kept.splitlines() if line.strip())
-
-
+@cache
 def code_digest(root: Path, script: str, *modules: str) -> str:
     """Digest of a script's import closure inside `root`.
 
@@ -77,15 +41,15 @@ def code_digest(root: Path, script: str, *modules: str) -> str:
     *modules : str
         Dotted names of modules that the script imports by name at run time.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, str] = {}
     queue = [root / script, *(path for m in modules for path in _required(root, m))]
     while queue:
         path = queue.pop()
         name = path.relative_to(root).as_posix()
         if name not in found:
-            found[name] = path
-            queue += _imports(root, path)
-    return digest(*(part for name in sorted(found) for part in (name, _bare_file(found[name]))))
+            found[name], imported = _read(root, path)
+            queue += imported
+    return digest(*(part for name in sorted(found) for part in (name, found[name])))
 
 
 def _required(root: Path, module: str) -> list[Path]:
@@ -96,35 +60,54 @@ def _required(root: Path, module: str) -> list[Path]:
 
 
 @cache
-def _bare_file(path: Path) -> str:
+def _read(root: Path, path: Path) -> tuple[str, tuple[Path, ...]]:
+    """A file's text as far as it counts, and the project's own files that it brings along."""
     source = path.read_text(encoding="utf-8")
-    return bare_source(source, _tree(path)) if path.suffix == ".py" else source
-
-
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@cache
-def _imports(root: Path, path: Path) -> tuple[Path, ...]:
-    """The project's own files that `path` imports, and the data files beside it."""
     if path.suffix != ".py":
-        return ()
-    found: list[Path] = []
-    for node in ast.walk(_tree(path)):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        if names[0].split(".")[0] in _own_packages(root):
-            for name in names:
-                found += _files_of(root, name)
+        return source, ()
+    bare, modules = _read_python(source)
+    own = _own_packages(root)
+    found = [p for m in modules if m.split(".")[0] in own for p in _files_of(root, m)]
     if path.parent != root:
         found += [p for p in path.parent.iterdir() if p.suffix in DATA_SUFFIXES]
-    return tuple(found)
+    return bare, tuple(found)
+
+
+def _read_python(source: str) -> tuple[str, list[str]]:
+    """The bare source, and the dotted names that it may import.
+
+    Works on text: the token stream and `ast.dump` change with Python's minor version. Statements
+    alone are visited, by one parse: every dry run waits for this.
+    """
+    lines = source.splitlines()
+    modules: list[str] = []
+    bodies: list[list[ast.stmt]] = []
+    nodes: list[ast.AST] = [ast.parse(source)]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            modules += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            bodies.append(node.body)
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            nodes += getattr(node, field, ())
+    for body in bodies:
+        first = body[0] if body else None
+        if (
+            isinstance(first, ast.Expr)
+            and isinstance(first.value, ast.Constant)
+            and isinstance(first.value.value, str)
+        ):
+            before = lines[first.lineno - 1][: first.col_offset]
+            if not before.strip():  # `def f(): "text"` on one line keeps it
+                for number in range(first.lineno - 1, first.end_lineno):
+                    lines[number] = ""
+    kept = STRING_OR_COMMENT.sub(
+        lambda match: "" if match[0].startswith("#") else match[0], "\n".join(lines)
+    )
+    return "\n".join(line.rstrip() for line in kept.splitlines() if line.strip()), modules
 
 
 @cache
@@ -132,15 +115,18 @@ def _own_packages(root: Path) -> frozenset[str]:
     return frozenset(path.stem for path in root.iterdir())
 
 
-def _files_of(root: Path, module: str) -> Iterator[Path]:
+@cache
+def _files_of(root: Path, module: str) -> tuple[Path, ...]:
     """The file of a dotted module name below `root`, and those of its parent packages."""
     parts = module.split(".")
+    found = []
     for end in range(1, len(parts) + 1):
         base = root.joinpath(*parts[:end])
         if base.with_suffix(".py").is_file():
-            yield base.with_suffix(".py")
+            found.append(base.with_suffix(".py"))
         elif (base / "__init__.py").is_file():
-            yield base / "__init__.py"
+            found.append(base / "__init__.py")
+    return tuple(found)
 
 
 def tree_digest(folder: Path) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 from serflow.config.load import hub_folder, is_local
 from serflow.config.site import SiteConfig
 from serflow.config.study import AsrConfig, CorpusConfig, StudyConfig
-from serflow.invalidation import canonical, code_digest, tree_digest
+from serflow.digests import canonical
+from serflow.invalidation import code_digest, tree_digest
 
 
 class Plan:

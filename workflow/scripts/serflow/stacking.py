@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from serflow.digests import canonical, digest
 from serflow.errors import UserError
 from serflow.fusion import Fusion, LinearInterpolation, LogisticRegressionFusion, cross_fit
-from serflow.invalidation import canonical, digest
 from serflow.metrics import METRICS, confusion
 from serflow.posteriors import Posteriors, stack
 from serflow.training_prior import empirical_prior

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from serflow.audio import AudioStore
+from serflow.digests import canonical, digest
 from serflow.errors import UserError, name_some
-from serflow.invalidation import canonical, digest
 from serflow.posteriors import Posteriors
 from serflow.systems.interface import Examples, System
 
