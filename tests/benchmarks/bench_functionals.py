@@ -1,4 +1,4 @@
-"""Seconds to decode EmoDB into its store, and to describe its 535 files by functionals.
+"""Seconds to decode EmoDB into its store, to reach an utterance, and to compute functionals.
 
 Run: PYTHONPATH=workflow/scripts:tests .venv/bin/python tests/benchmarks/bench_functionals.py [RUNS]
 
@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import soundfile
 
 from serflow.acoustics.functionals import functionals_table
@@ -45,11 +46,18 @@ def main(runs: int = 3) -> None:
             store = AudioStore([(samples, index)])
             functionals_table(store, listing["utterance_id"].tolist(), workers=2)
             end = time.perf_counter()
+            access = []
+            for name in np.random.default_rng(0).permutation(listing["utterance_id"]).tolist():
+                before = time.perf_counter()
+                store.samples(name)
+                access.append(time.perf_counter() - before)
         for name, value in (("plain loop", loop - start), ("pack", packed - loop), ("functionals", end - packed)):  # fmt: skip
             times.setdefault(name, []).append(value)
     print(f"{len(listing)} files, {utterances['duration_s'].sum():.0f} s of speech, 2 workers")
     for name, values in times.items():
         print(f"{name}: {statistics.median(values):.2f} s (min {min(values):.2f}, {runs} runs)")
+    low, high = 1e6 * np.quantile(access, [0.5, 0.99])
+    print(f"random access to an utterance: median {low:.0f} us, 99th percentile {high:.0f} us")
 
 
 if __name__ == "__main__":

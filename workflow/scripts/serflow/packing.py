@@ -71,7 +71,7 @@ def pack(
     half the disk and page cache of float32. Out-of-range floats are limited, counted and noted.
 
     Threads, not processes: libsndfile, soxr, hashlib and NumPy release the interpreter's lock for
-    long enough, nothing is pickled, and there are no workers to start (docs/performance.md).
+    long enough, nothing is pickled, and there are no workers to start.
 
     Parameters
     ----------
