@@ -90,3 +90,15 @@ def test_seeds_and_shards_of_the_machine_override_every_study():
 def test_schemas_are_not_stale(name):
     shipped = (ROOT / "workflow" / "schemas" / name).read_text(encoding="utf-8")
     assert shipped == schemas()[name], "run `make schemas`"
+
+
+def test_a_key_that_is_there_twice_is_not_silently_the_last_one(tmp_path):
+    (tmp_path / "twice.yaml").write_text("title: a\nclasses: [x, y]\ntitle: b\n", "utf-8")
+    with pytest.raises(UserError, match="key 'title' is there twice"):
+        load_study(tmp_path / "twice.yaml")
+
+
+def test_a_tag_in_a_study_makes_no_object(tmp_path):
+    (tmp_path / "tag.yaml").write_text("title: !!python/object/apply:os.getcwd []\n", "utf-8")
+    with pytest.raises(UserError, match="is not YAML"):
+        load_study(tmp_path / "tag.yaml")

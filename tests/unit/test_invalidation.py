@@ -20,6 +20,10 @@ def name(path):
 '''
 
 
+def bare_source(source):
+    return read_source(source)[0]
+
+
 def tree(tmp_path, **sources):
     for name, source in sources.items():
         path = tmp_path / name.replace("__", "/")

@@ -23,11 +23,6 @@ STRING_OR_COMMENT = re.compile(
 )
 
 
-def bare_source(source: str) -> str:
-    """The source without comments, docstrings, blank lines and trailing blanks."""
-    return _read_python(source)[0]
-
-
 @cache
 def code_digest(root: Path, script: str, *modules: str) -> str:
     """Digest of a script's import closure inside `root`.
@@ -65,7 +60,7 @@ def _read(root: Path, path: Path) -> tuple[str, tuple[Path, ...]]:
     source = path.read_text(encoding="utf-8")
     if path.suffix != ".py":
         return source, ()
-    bare, modules = _read_python(source)
+    bare, modules = read_source(source)
     own = _own_packages(root)
     found = [p for m in modules if m.split(".")[0] in own for p in _files_of(root, m)]
     if path.parent != root:
@@ -73,10 +68,10 @@ def _read(root: Path, path: Path) -> tuple[str, tuple[Path, ...]]:
     return bare, tuple(found)
 
 
-def _read_python(source: str) -> tuple[str, list[str]]:
-    """The bare source, and the dotted names that it may import.
+def read_source(source: str) -> tuple[str, list[str]]:
+    """What counts of a module's source, and the dotted names that it may import.
 
-    Works on text: the token stream and `ast.dump` change with Python's minor version. Statements
+    Comments, docstrings, blank lines and trailing blanks do not count. Works on text: the token stream and `ast.dump` change with Python's minor version. Statements
     alone are visited, by one parse: every dry run waits for this.
     """
     lines = source.splitlines()

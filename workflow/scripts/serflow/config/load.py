@@ -14,10 +14,25 @@ from serflow.config.study import StudyConfig
 from serflow.errors import UserError
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a repeated key is an error; plain YAML keeps the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"key '{key.value}' is there twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load_study(path: Path) -> StudyConfig:
     """Read one study file."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # A SafeLoader: no tag of the file makes an object.
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not YAML: {error}") from None
     return validated(StudyConfig, data, str(path))
