@@ -6,7 +6,7 @@ import tokenize
 from pathlib import Path
 
 from serflow.digests import canonical
-from serflow.invalidation import STRING_OR_COMMENT, bare_source, code_digest, tree_digest
+from serflow.invalidation import STRING_OR_COMMENT, code_digest, read_source, tree_digest
 
 MODULE = '''"""What it does."""
 
