@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from serflow.audio import SAMPLE_RATE, AudioStore
-from serflow.systems.interface import Context, Examples
+from serflow.context import Context
+from serflow.systems.interface import Examples
 from serflow.tables import AUDIO_INDEX
 from tiny_models import WORDS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -49,6 +50,27 @@ def test_scripts_stay_shims(script):
 def test_the_library_never_sees_snakemake():
     for path in (ROOT / "workflow/scripts/serflow").rglob("*.py"):
         assert not re.search(r"^\s*(from|import) snakemake", path.read_text(), re.MULTILINE), path
+
+
+def test_imports_point_down_in_the_list_of_the_architecture():
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    block = page[page.index("\nreport  ") :].split("```")[0].strip("\n")
+    level = {
+        name: row
+        for row, line in enumerate(block.splitlines())
+        for name in re.split(r"\s{2,}", line)[0].split()
+    }
+    library = ROOT / "workflow/scripts/serflow"
+    for path in library.rglob("*.py"):
+        own = path.relative_to(library).parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("serflow")):
+                continue
+            parts = node.module.split(".")
+            for other in [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]:
+                assert level[own] <= level[other], f"{path} imports {other}"
 
 
 RIGHT_OF_THE_BOUNDARY = [

@@ -8,10 +8,11 @@ import pandas as pd
 
 from serflow import job, models
 from serflow.audio import AudioStore
+from serflow.context import Context
 from serflow.digests import canonical, digest
 from serflow.files import write_text
 from serflow.systems.fold_run import join_fold, train_and_score
-from serflow.systems.interface import Context, build
+from serflow.systems.interface import build
 from serflow.tables import FOLDS, FUNCTIONALS, TRANSCRIPTS, UTTERANCES
 
 

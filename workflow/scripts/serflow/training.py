@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,22 +24,19 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from serflow import checkpoints
 from serflow.batching import Batches, Draw
+from serflow.callbacks import EpochEnd, Progress
 from serflow.config.families.training import TrainingSettings
+from serflow.context import Context
 from serflow.errors import UserError
 from serflow.nets import weights
-from serflow.systems.interface import Context
 from serflow.training_prior import effective_prior
 
 WEIGHTS = "trained.safetensors"
-
-# Seconds between progress lines: on a terminal, and in a log file.
-TERMINAL_SECONDS, LOG_SECONDS = 0.5, 15.0
 
 
 class Inputs(Protocol):
@@ -332,7 +328,7 @@ class _Trainer(transformers.Trainer):
             train_dataset=examples,
             data_collator=examples.collate,
             compute_loss_func=self._loss,
-            callbacks=[_Epochs(settings), _Progress()],
+            callbacks=[EpochEnd(settings), Progress()],
         )
         self.remove_callback(PrinterCallback)
         self._batches = batches
@@ -425,69 +421,6 @@ class _Trainer(transformers.Trainer):
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:
         weights.load_trained(self.model, Path(resume_from_checkpoint) / WEIGHTS)
-
-
-class _Epochs(TrainerCallback):
-    """What happens at the end of an epoch: log, evaluate, save, in this order."""
-
-    def __init__(self, settings: TrainingSettings) -> None:
-        self._settings = settings
-
-    def on_epoch_end(self, args, state, control, **kwargs):
-        epoch = round(state.epoch)
-        best = self._settings.select == "best"
-        control.should_log = True
-        control.should_evaluate = best
-        # The best epoch is loaded from its checkpoint, so each one needs its own.
-        control.should_save = best or epoch % self._settings.checkpoint_every == 0
-        return control
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        loss = (logs or {}).get("loss", 0.0)
-        if not math.isfinite(loss):
-            raise UserError(
-                f"the training loss is {loss} in epoch {round(state.epoch)}; lower "
-                "training.learning_rate or training.max_grad_norm, or raise training.warmup"
-            )
-
-
-class _Progress(TrainerCallback):
-    """A progress bar that redraws itself on a terminal and stays readable in a log file."""
-
-    def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._loss = ""
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self._first_step = state.global_step
-        self._start = self._shown = time.monotonic()
-
-    def on_step_end(self, args, state, control, **kwargs):
-        pause = TERMINAL_SECONDS if self._terminal else LOG_SECONDS
-        if time.monotonic() - self._shown > pause:
-            self._show(state, end="\r" if self._terminal else "\n")
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if "loss" in logs:
-            self._loss = f"loss {logs['loss']:.4f}"
-            self._show(state, end="\n")
-        elif "eval_macro_f1" in logs:
-            print(f"  dev macro-F1 {logs['eval_macro_f1']:.4f}", file=sys.stderr, flush=True)
-
-    def _show(self, state: transformers.TrainerState, end: str) -> None:
-        self._shown = time.monotonic()
-        line = tqdm.format_meter(
-            state.global_step,
-            state.max_steps,
-            self._shown - self._start,
-            initial=self._first_step,
-            prefix=f"epoch {state.epoch:.1f}/{state.num_train_epochs}",
-            unit="step",
-            postfix=self._loss,
-            ncols=100,
-            ascii=not self._terminal,
-        )
-        print(line, file=sys.stderr, end=end, flush=True)
 
 
 def _fingerprint(

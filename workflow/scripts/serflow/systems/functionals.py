@@ -22,8 +22,9 @@ from sklearn.svm import SVC
 
 from serflow.backends import WithinClassWhitening
 from serflow.config.families.functionals import FunctionalsConfig
+from serflow.context import Context
 from serflow.errors import UserError
-from serflow.systems.interface import Context, Examples
+from serflow.systems.interface import Examples
 
 
 def build(settings: dict[str, Any], context: Context) -> Functionals:

@@ -10,15 +10,14 @@ else about it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from serflow.audio import AudioStore
+from serflow.context import Context
 
 
 @dataclass(frozen=True)
@@ -56,27 +55,6 @@ class Examples:
     def without_labels(self) -> Examples:
         """The same examples, to be predicted."""
         return replace(self, labels=None)
-
-
-@dataclass(frozen=True)
-class Context:
-    """What surrounds one training job.
-
-    Attributes
-    ----------
-    classes : sequence of str
-        The class order of every posterior.
-    seed : int
-    checkpoints : Path
-        Folder for resumable state; it outlives a killed job and is removed after success.
-    threads : int
-        CPU threads that the job may use.
-    """
-
-    classes: Sequence[str]
-    seed: int
-    checkpoints: Path
-    threads: int = 1
 
 
 class System(Protocol):

@@ -20,12 +20,13 @@ from serflow import training
 from serflow.audio import SAMPLE_RATE, AudioStore
 from serflow.batching import Draw
 from serflow.config.families.speech_classifier import CropSettings, SpeechClassifierConfig
+from serflow.context import Context
 from serflow.nets.adaptation import Lora
 from serflow.nets.encoders import FrontEnd, SpeechEncoder
 from serflow.nets.heads import ClassifierHead
 from serflow.nets.pooling import build_pooling
 from serflow.nets.speech import SpeechNet
-from serflow.systems.interface import Context, Examples
+from serflow.systems.interface import Examples
 
 # Features of whole utterances are the same in every epoch and are kept up to this many bytes.
 CACHE_BYTES = 2 << 30

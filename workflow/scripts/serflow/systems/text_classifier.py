@@ -18,9 +18,10 @@ from torch.nn.utils.rnn import pad_sequence
 from serflow import training
 from serflow.batching import Draw
 from serflow.config.families.text_classifier import TextClassifierConfig
+from serflow.context import Context
 from serflow.nets.adaptation import Lora
 from serflow.nets.text import TextNet, Tokens
-from serflow.systems.interface import Context, Examples
+from serflow.systems.interface import Examples
 
 
 class TokenInputs:

@@ -1,0 +1,85 @@
+"""What the trainer does between batches: the end of an epoch, and the progress bar."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+
+import transformers
+from tqdm import tqdm
+from transformers import TrainerCallback
+
+from serflow.config.families.training import TrainingSettings
+from serflow.errors import UserError
+
+# Seconds between progress lines: on a terminal, and in a log file.
+TERMINAL_SECONDS, LOG_SECONDS = 0.5, 15.0
+
+
+class EpochEnd(TrainerCallback):
+    """What happens at the end of an epoch: log, evaluate, save, in this order."""
+
+    def __init__(self, settings: TrainingSettings) -> None:
+        self._settings = settings
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        """Order what follows: log, evaluate, save."""
+        epoch = round(state.epoch)
+        best = self._settings.select == "best"
+        control.should_log = True
+        control.should_evaluate = best
+        # The best epoch is loaded from its checkpoint, so each one needs its own.
+        control.should_save = best or epoch % self._settings.checkpoint_every == 0
+        return control
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Stop a diverged training."""
+        loss = (logs or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the training loss is {loss} in epoch {round(state.epoch)}; lower "
+                "training.learning_rate or training.max_grad_norm, or raise training.warmup"
+            )
+
+
+class Progress(TrainerCallback):
+    """A progress bar that redraws itself on a terminal and stays readable in a log file."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._loss = ""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Start the clock."""
+        self._first_step = state.global_step
+        self._start = self._shown = time.monotonic()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Redraw the bar now and then."""
+        pause = TERMINAL_SECONDS if self._terminal else LOG_SECONDS
+        if time.monotonic() - self._shown > pause:
+            self._show(state, end="\r" if self._terminal else "\n")
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Print the epoch's loss, or its score on dev rows."""
+        if "loss" in logs:
+            self._loss = f"loss {logs['loss']:.4f}"
+            self._show(state, end="\n")
+        elif "eval_macro_f1" in logs:
+            print(f"  dev macro-F1 {logs['eval_macro_f1']:.4f}", file=sys.stderr, flush=True)
+
+    def _show(self, state: transformers.TrainerState, end: str) -> None:
+        self._shown = time.monotonic()
+        line = tqdm.format_meter(
+            state.global_step,
+            state.max_steps,
+            self._shown - self._start,
+            initial=self._first_step,
+            prefix=f"epoch {state.epoch:.1f}/{state.num_train_epochs}",
+            unit="step",
+            postfix=self._loss,
+            ncols=100,
+            ascii=not self._terminal,
+        )
+        print(line, file=sys.stderr, end=end, flush=True)
