@@ -4,7 +4,7 @@ CORES ?= all
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 
-.PHONY: help install demo test lint bench schemas lock report clean
+.PHONY: help install demo test lint bench schemas lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets

@@ -1,7 +1,7 @@
 """The demo corpus: synthetic emotional speech, made on the spot.
 
-What      714 English utterances, nearly all of 1 to 3 s, 22.05 kHz mono, of 16 synthetic speakers (eight of
-          each gender) in six emotions, shown by prosody and by words, each only part of the time;
+What      714 English utterances, nine in ten of 1 to 3 s, 22.05 kHz mono, of 16 synthetic speakers (eight
+          of each gender) in six emotions, shown by prosody and by words, each only part of the time;
           arousal, valence and dominance from 1 to 7. Official split: speakers are disjoint, training
           is skewed, dev and test are uniform.
 Who       serflow itself (`serflow.demo`), with eSpeak NG from the wheel espeakng-loader.
