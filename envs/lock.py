@@ -25,6 +25,7 @@ ANALYSIS = [
     "pandas",
     "pyarrow",
     "pydantic",
+    "pyyaml",
     "scikit-learn",
     "scipy",
     "soundfile",

@@ -54,7 +54,6 @@ def speech_examples(folder: Path, waves: dict[str, np.ndarray], labels) -> Examp
         utterance_ids=list(waves),
         labels=labels,
         speakers=np.full(len(waves), "s"),
-        durations=np.array([len(wave) / SAMPLE_RATE for wave in waves.values()]),
         audio=audio_store(folder, waves),
     )
 
@@ -78,7 +77,6 @@ def text_examples(texts: list[str], labels) -> Examples:
         utterance_ids=[f"u{i}" for i in range(len(texts))],
         labels=None if labels is None else np.asarray(labels),
         speakers=np.full(len(texts), "s"),
-        durations=np.ones(len(texts)),
         texts=texts,
     )
 

@@ -11,6 +11,7 @@ from serflow.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "studies" / "demo.yaml"
+PAPER = {"system": "text", "stage": "raw", "metric": "uar", "value": 0.5, "source": "paper"}
 
 
 def altered(tmp_path, change, source=DEMO, name="altered"):
@@ -56,6 +57,13 @@ def test_an_unknown_study_names_the_nearest():
         (lambda d: d["systems"].update({"a/b": d["systems"]["text"]}), "pattern"),
         (lambda d: d["prior"].update(target={"angry": 1.0}), "exactly the study's classes"),
         (lambda d: d["classes"].append("sad"), "not unique"),
+        (lambda d: d.update(paper_values=[PAPER | {"system": "txt"}]), "no 'txt' at stage 'raw'"),
+        (lambda d: d.update(paper_values=[PAPER | {"metric": "f1"}]), "'macro_f1'"),
+        (lambda d: d.update(seeds=[1, 1]), "each once"),
+        (lambda d: d.update(seeds=[-1]), "seeds.0"),
+        # Found after hours of training otherwise, when the fusion starts.
+        (lambda d: d["fusions"]["interpolation"].update(step=0.3), "1 divided by a whole number"),
+        (lambda d: d["fusions"]["interpolation"].update(systems=["text", "text"]), "twice"),
     ],
 )
 def test_a_study_that_does_not_hang_together_is_refused_before_any_job(tmp_path, change, message):

@@ -86,7 +86,6 @@ def first_of(examples, n: int):
         utterance_ids=examples.utterance_ids[:n],
         labels=None,
         speakers=examples.speakers[:n],
-        durations=examples.durations[:n],
     )
 
 
@@ -202,7 +201,6 @@ def test_class_weights_and_balanced_sampling_reach_the_prior(model, data, tmp_pa
         utterance_ids=[train.utterance_ids[i] for i in keep],
         labels=train.labels[keep],
         speakers=train.speakers[keep],
-        durations=train.durations[keep],
     )
     counts = np.bincount(skewed.labels)
     for name, how, expected in (

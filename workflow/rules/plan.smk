@@ -19,7 +19,6 @@ except UserError as error:
     raise WorkflowError(str(error))
 
 STUDIES = list(PLAN.studies)
-CORPORA = list(PLAN.corpora)
 
 
 wildcard_constraints:
@@ -28,7 +27,6 @@ wildcard_constraints:
     system="[A-Za-z0-9][A-Za-z0-9_-]*",
     fusion="[A-Za-z0-9][A-Za-z0-9_-]*",
     asr="[A-Za-z0-9][A-Za-z0-9_-]*",
-    stage="raw|rebalanced",
     seed=r"\d+",
     fold=r"\d+",
     shard=r"\d+",

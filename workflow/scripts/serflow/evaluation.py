@@ -63,15 +63,16 @@ class Evaluator:
             chosen = (posteriors.rows["role"] == role).to_numpy()
             if not chosen.any():
                 continue
-            ids = posteriors.rows["utterance_id"][chosen]
+            reference = posteriors.labels[chosen]
+            clusters = self._clusters(posteriors.rows["utterance_id"][chosen])
             for metric in METRICS.values():
                 found = bootstrap_interval(
-                    posteriors.labels[chosen],
+                    reference,
                     hypothesis[chosen],
                     len(posteriors.classes),
                     metric.name,
                     seed=self.seed,
-                    clusters=self._clusters(ids),
+                    clusters=clusters,
                     resamples=self.resamples,
                 )
                 for cell in np.ndindex(np.shape(found.value)):

@@ -86,9 +86,7 @@ def class_indices(labels: ArrayLike, n_classes: int, name: str) -> NDArray[np.in
     return labels.astype(np.int64, copy=False)
 
 
-def confusion(
-    reference: ArrayLike, hypothesis: ArrayLike, n_classes: int, weights: ArrayLike | None = None
-) -> NDArray:
+def confusion(reference: ArrayLike, hypothesis: ArrayLike, n_classes: int) -> NDArray[np.int64]:
     """Confusion counts; rows are reference classes, columns hypothesis classes.
 
     Parameters
@@ -99,13 +97,10 @@ def confusion(
         Class indices; leading dimensions are separate systems on the same utterances.
     n_classes : int
         Number of classes in the class order.
-    weights : array of float, shape (n_utterances,), optional
-        How many times each utterance counts. Default: once.
 
     Returns
     -------
-    counts : ndarray, shape (..., n_classes, n_classes)
-        int64, or float64 with `weights`.
+    counts : ndarray of int64, shape (..., n_classes, n_classes)
 
     Raises
     ------
@@ -129,12 +124,7 @@ def confusion(
     n_systems = int(np.prod(leading))
     cell = (reference * n_classes + hypothesis).reshape(n_systems, -1)
     cell = cell + cells * np.arange(n_systems)[:, None]
-    if weights is not None:
-        weights = np.asarray(weights, dtype=np.float64)
-        if weights.shape != reference.shape:
-            raise ValueError(f"weights have shape {weights.shape}; expected {reference.shape}")
-        weights = np.broadcast_to(weights, cell.shape).ravel()
-    counts = np.bincount(cell.ravel(), weights, minlength=n_systems * cells)
+    counts = np.bincount(cell.ravel(), minlength=n_systems * cells)
     return counts.reshape(*leading, n_classes, n_classes)
 
 

@@ -118,12 +118,14 @@ def energy_contours(power: Array, mel: Array) -> Contours:
 
 
 def regression_slope(position: Array, values: Array) -> Array:
+    """Least-squares slope of each column of `values` over `position`, shape (n,)."""
     centred = position - position.mean()
     return centred @ values / (centred @ centred)
 
 
 @functools.cache
 def frame_window() -> Array:
+    """Hann window of one frame, shape (640,)."""
     return get_window("hann", WINDOW).astype(np.float32)
 
 
@@ -134,6 +136,7 @@ def _frequencies() -> Array:
 
 @functools.cache
 def mel_filters() -> Array:
+    """Triangular mel filters as columns, shape (513, 26)."""
     filters = librosa.filters.mel(
         sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=MEL_BANDS, fmin=50.0, htk=True, norm=None
     )

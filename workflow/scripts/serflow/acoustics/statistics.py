@@ -53,6 +53,7 @@ def slope_functionals(table: Array) -> dict[str, Array]:
 
 
 def named(names: Iterable[str], functionals: dict[str, Array], prefix: str = "") -> Features:
+    """One value a contour and functional, as `<prefix><contour>_<functional>`."""
     return {
         f"{prefix}{name}_{functional}": float(value)
         for functional, values in functionals.items()

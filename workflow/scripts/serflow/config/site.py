@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from serflow.config.base import Strict
+from serflow.config.base import Seeds, Strict
 
 
 class SiteConfig(Strict):
@@ -21,7 +21,7 @@ class SiteConfig(Strict):
     models: dict[str, str] = Field(
         {}, description="Hub id -> local folder, for machines that cannot reach the hub."
     )
-    seeds: Annotated[list[int], Field(min_length=1)] | None = Field(
+    seeds: Seeds | None = Field(
         None, description="Overrides the seeds of every study; null keeps each study's own."
     )
     shards: Annotated[int, Field(ge=1)] | None = Field(

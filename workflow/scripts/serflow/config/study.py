@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from serflow.config.base import Strict
+from serflow.config.base import Seeds, Strict
 from serflow.config.families.functionals import FunctionalsConfig
 from serflow.config.families.speech_classifier import SpeechClassifierConfig
 from serflow.config.families.text_classifier import TextClassifierConfig
@@ -26,12 +26,11 @@ class DemoCorpus(Strict):
 
     source: Literal["demo"]
     seed: int = 1
+    bad_audio: Literal["fail", "skip-and-report"] = "fail"
 
     def reading(self, name: str) -> dict[str, Any]:
         """Keyword arguments of the corpus module's `read`, beside the folder."""
         return {}
-
-    bad_audio: Literal["fail", "skip-and-report"] = "fail"
 
 
 class EmodbCorpus(Strict):
@@ -166,6 +165,12 @@ class InterpolationFusion(Strict):
     step: Annotated[float, Field(gt=0, le=0.5)] = 0.05
     objective: Literal["macro_f1", "uar", "nll"] = "macro_f1"
 
+    @model_validator(mode="after")
+    def _step_divides_one(self) -> InterpolationFusion:
+        if abs(round(1 / self.step) * self.step - 1) > 1e-9:
+            raise ValueError(f"step is {self.step}; expected 1 divided by a whole number, as 0.05")
+        return self
+
 
 class LogisticFusion(Strict):
     """Multinomial logistic regression on log-posteriors with an L2 penalty."""
@@ -193,7 +198,7 @@ class PaperValue(Strict):
 
     system: str
     stage: Literal["raw", "rebalanced", "fused"]
-    metric: str
+    metric: Literal["macro_f1", "micro_f1", "uar", "wa"]
     value: float
     source: str
 
@@ -209,7 +214,7 @@ class StudyConfig(Strict):
     folds: FoldsConfig
     asr: AsrConfig | None = Field(None, description="Needed when a system reads transcripts.")
     systems: Annotated[dict[Name, SystemConfig], Field(min_length=1)]
-    seeds: Annotated[list[int], Field(min_length=1)] = [1]
+    seeds: Seeds = [1]
     prior: PriorSettings = PriorSettings()
     fusions: dict[Name, FusionConfig] = {}
     primary: Name | None = Field(
@@ -239,6 +244,8 @@ class StudyConfig(Strict):
                 )
         for name, fusion in self.fusions.items():
             unknown = [s for s in fusion.systems if s not in self.systems]
+            if len(set(fusion.systems)) < len(fusion.systems):
+                raise ValueError(f"fusions.{name} names a system twice: {fusion.systems}")
             if unknown:
                 raise ValueError(
                     f"fusions.{name} names unknown system {unknown[0]!r}; "
@@ -250,6 +257,13 @@ class StudyConfig(Strict):
                 raise ValueError(f"fusions.{name}.fit_on is 'cross_fit', but there is one fold")
             if name in self.systems:
                 raise ValueError(f"fusions.{name} has the name of a system")
+        for paper in self.paper_values:
+            known = self.fusions if paper.stage == "fused" else self.systems
+            if paper.system not in known:
+                raise ValueError(
+                    f"paper_values: there is no {paper.system!r} at stage '{paper.stage}'; "
+                    f"there are {', '.join(known) or 'none'}"
+                )
         if self.primary is not None and self.primary not in self.fusions:
             raise ValueError(f"primary is {self.primary!r}, which is not one of the fusions")
         if self.primary is None and len(self.fusions) > 1:

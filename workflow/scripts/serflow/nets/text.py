@@ -55,7 +55,7 @@ class TextNet(nn.Module):
         self._prefix = model.base_model_prefix
         missing = [name for name in info["missing_keys"] if name.startswith(f"{self._prefix}.")]
         check_complete(source, [n for n in missing if ".pooler." not in n], "language model")
-        # Without this, transformers refuses or misreads batches of models without a padding token.
+        # Nothing is generated, so keys and values of earlier tokens need not be kept.
         model.config.use_cache = False
         if gradient_checkpointing and adaptation != "frozen":
             enable_gradient_checkpointing(model)

@@ -45,13 +45,15 @@ STAGES = {
     "evaluate_study": "Evaluate",
 }
 
-
 # Models that the workflow makes itself: rule -> folder. They are shared between studies.
 MODELS = {
     "make_tiny_encoder": "results/models/tiny-w2v-bert",
     "make_demo_language_model": "results/models/demo-llama",
     "make_demo_canary": "results/models/demo-canary",
 }
+
+# What follows the rule in the name of a benchmark file.
+_JOB = re.compile(r"(?P<name>.+)-seed-(?P<seed>\d+)(?:-fold-(?P<fold>\d+))?")
 
 
 @dataclass(frozen=True)
@@ -285,10 +287,6 @@ def _belongs(rule: str, rest: str, config: StudyConfig, is_model: bool) -> bool:
         and int(job["seed"]) in config.seeds
         and (job["fold"] is None or job["fold"] in config.folds.names())
     )
-
-
-# What follows the rule in the name of a benchmark file.
-_JOB = re.compile(r"(?P<name>.+)-seed-(?P<seed>\d+)(?:-fold-(?P<fold>\d+))?")
 
 
 def _uses_model(config: StudyConfig, folder: str) -> bool:

@@ -22,7 +22,7 @@ class Fold:
     Attributes
     ----------
     rows : DataFrame
-        utterance_id, fold, role, label, speaker, duration_s, audio_digest; one row an utterance.
+        utterance_id, fold, role, label, speaker, audio_digest; one row an utterance.
     classes : sequence of str
     audio : AudioStore or None
     functionals : DataFrame or None
@@ -50,7 +50,6 @@ class Fold:
             utterance_ids=ids,
             labels=rows["label"].map(index).to_numpy(),
             speakers=rows["speaker"].fillna("").to_numpy(dtype=str),
-            durations=rows["duration_s"].to_numpy(),
             audio=self.audio,
             functionals=None if self.functionals is None else self.functionals.loc[ids].to_numpy(),
             texts=None if self.texts is None else self.texts.loc[ids].tolist(),

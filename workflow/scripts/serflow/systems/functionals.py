@@ -38,10 +38,11 @@ class Functionals:
     def __init__(self, settings: FunctionalsConfig, context: Context) -> None:
         self.settings = settings
         self.n_classes = len(context.classes)
+        self.seed = context.seed
 
     def fit(self, train: Examples, dev: Examples | None) -> Functionals:
         """Search the grid inside the training rows and refit on all of them; dev is not used."""
-        self.scaler_ = _scaler(len(train)).fit(train.functionals)
+        self.scaler_ = _scaler(len(train), self.seed).fit(train.functionals)
         features = self.scaler_.transform(train.functionals)
         splits = _inner_splits(train, self.settings.inner_folds)
         model, grid = _classifier(self.settings.classifier, self.n_classes)
@@ -70,13 +71,18 @@ class Functionals:
             return np.log(proba)
 
 
-def _scaler(n: int) -> Pipeline:
-    """Normal scores of each feature, clipped, then rotated (all components: only for speed)."""
+def _scaler(n: int, seed: int) -> Pipeline:
+    """Normal scores of each feature, clipped, then rotated (all components: only for speed).
+
+    Of more than 10,000 rows scikit-learn takes the quantiles of a random part: hence the seed.
+    """
     return Pipeline(
         [
             (
                 "gauss",
-                QuantileTransformer(n_quantiles=min(100, n), output_distribution="normal"),
+                QuantileTransformer(
+                    n_quantiles=min(100, n), output_distribution="normal", random_state=seed
+                ),
             ),
             # Values outside the training range would go to 5.2 standard deviations.
             ("clip", FunctionTransformer(np.clip, kw_args={"a_min": -3, "a_max": 3})),

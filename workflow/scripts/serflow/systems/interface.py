@@ -32,8 +32,6 @@ class Examples:
         cannot look at labels that it is not given.
     speakers : ndarray of str, shape (n,)
         For speaker-disjoint searches inside the training rows.
-    durations : ndarray of float, shape (n,)
-        Seconds.
     audio : AudioStore or None
         Samples by utterance id.
     functionals : ndarray of float, shape (n, d), or None
@@ -44,7 +42,6 @@ class Examples:
     utterance_ids: list[str]
     labels: np.ndarray | None
     speakers: np.ndarray
-    durations: np.ndarray
     audio: AudioStore | None = None
     functionals: np.ndarray | None = None
     texts: list[str] | None = None
