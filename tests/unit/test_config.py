@@ -108,5 +108,5 @@ def test_a_key_that_is_there_twice_is_not_silently_the_last_one(tmp_path):
 
 def test_a_tag_in_a_study_makes_no_object(tmp_path):
     (tmp_path / "tag.yaml").write_text("title: !!python/object/apply:os.getcwd []\n", "utf-8")
-    with pytest.raises(UserError, match="is not YAML"):
+    with pytest.raises(UserError, match="is not YAML in UTF-8"):
         load_study(tmp_path / "tag.yaml")

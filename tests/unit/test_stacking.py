@@ -102,7 +102,9 @@ def evaluator(utterances, **kwargs):
 
 def test_every_score_has_definition_interval_and_n_and_the_papers_value(tmp_path):
     table = system("s", 1.5, 1)
-    utterances = pd.DataFrame({"utterance_id": table.rows["utterance_id"], "speaker": "x"})
+    utterances = pd.DataFrame(
+        {"utterance_id": table.rows["utterance_id"], "corpus": "c", "speaker": "x"}
+    )
     paper = {"system": "s", "stage": "raw", "metric": "macro_f1", "value": 0.5, "source": "T1"}
     rows = evaluator(utterances, paper_values=[paper]).scores(table, "s", "raw")
     frame = pd.DataFrame(rows)
@@ -125,7 +127,9 @@ def test_fusions_are_compared_with_every_single_system_on_the_same_rows(tmp_path
     tables = {("raw", n): t for n, t in systems.items()}
     tables |= {("rebalanced", n): rebalance(t, "uniform") for n, t in systems.items()}
     tables["fused", "f"] = fused
-    utterances = pd.DataFrame({"utterance_id": fused.rows["utterance_id"], "speaker": "x"})
+    utterances = pd.DataFrame(
+        {"utterance_id": fused.rows["utterance_id"], "corpus": "c", "speaker": "x"}
+    )
     rows = pd.DataFrame(evaluator(utterances).compare(tables))
     COMPARISONS.write(rows, tmp_path / "comparisons.parquet")
     fused_rows = rows[rows["stage"] == "fused"]
@@ -155,6 +159,8 @@ def test_word_errors_join_by_id_and_ignore_case_and_punctuation():
 
 def test_speaker_intervals_need_speakers():
     table = system("s", 1.5, 1)
-    utterances = pd.DataFrame({"utterance_id": table.rows["utterance_id"], "speaker": None})
+    utterances = pd.DataFrame(
+        {"utterance_id": table.rows["utterance_id"], "corpus": "c", "speaker": None}
+    )
     with pytest.raises(UserError, match="have none"):
         evaluator(utterances, unit="speaker").scores(table, "s", "raw")

@@ -4,6 +4,7 @@
 rule pack_audio:
     input:
         listing="results/corpora/{corpus}/listing.parquet",
+        source=lambda w: PLAN.corpus_source(w.corpus),
     output:
         samples="results/corpora/{corpus}/audio.i16",
         index="results/corpora/{corpus}/audio.parquet",
@@ -21,6 +22,8 @@ rule pack_audio:
             {
                 "folder": PLAN.corpus_folder(w.corpus),
                 "bad_audio": PLAN.corpora[w.corpus].bad_audio,
+                # Of its own: an equal listing would hide a replaced recording.
+                "files": PLAN.corpus_listing(w.corpus),
             }
         ),
         code=PLAN.code("pack_audio.py"),

@@ -21,7 +21,7 @@ rule synthesise_demo_corpus:
 
 rule list_utterances:
     input:
-        lambda w: (PLAN.corpus_folder(w.corpus) if PLAN.corpora[w.corpus].source == "demo" else []),
+        lambda w: PLAN.corpus_source(w.corpus),
     output:
         "results/corpora/{corpus}/listing.parquet",
     log:

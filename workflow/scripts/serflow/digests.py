@@ -16,6 +16,6 @@ def digest(*parts: str | bytes) -> str:
     """First 16 hex digits of the SHA-256 of the parts, unambiguous about where each one ends."""
     sha = hashlib.sha256()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
+        data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
         sha.update(len(data).to_bytes(8, "big") + data)
     return sha.hexdigest()[:16]

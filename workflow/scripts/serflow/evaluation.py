@@ -26,7 +26,7 @@ class Evaluator:
     ----------
     study : str
     utterances : DataFrame
-        utterance_id, speaker, text.
+        utterance_id, corpus, speaker, text.
     resamples : int
         Bootstrap resamples.
     unit : {"utterance", "speaker"}
@@ -199,7 +199,14 @@ class Evaluator:
                 "intervals.unit is 'speaker', but these utterances have none: "
                 f"{name_some(speakers.index[speakers.isna()])}; set it to 'utterance'"
             )
-        return speakers.to_numpy(dtype=str)
+        # Speaker 01 of one corpus is not speaker 01 of another.
+        clusters = (self.utterances.loc[list(ids), "corpus"] + "/" + speakers).to_numpy(dtype=str)
+        if len(set(clusters)) < 2:
+            raise UserError(
+                f"intervals.unit is 'speaker', but {len(clusters)} rows have one speaker, "
+                f"{clusters[0]}: there is nothing to resample; set it to 'utterance'"
+            )
+        return clusters
 
     def _ratio_interval(
         self, part: np.ndarray, whole: np.ndarray, ids: pd.Series

@@ -13,7 +13,15 @@ from serflow.config.load import hub_folder, is_local
 from serflow.config.site import SiteConfig
 from serflow.config.study import AsrConfig, CorpusConfig, StudyConfig
 from serflow.digests import canonical
+from serflow.errors import UserError
 from serflow.invalidation import code_digest, tree_digest
+
+# What the rules of models.smk make.
+MADE_MODELS = {
+    "results/models/tiny-w2v-bert/model.json",
+    "results/models/demo-llama/model.json",
+    "results/models/demo-canary/model.nemo",
+}
 
 
 class Plan:
@@ -33,10 +41,27 @@ class Plan:
         self.scripts = scripts
         self.corpora: dict[str, CorpusConfig] = {}
         self.asr: dict[str, AsrConfig] = {}
+        self._listings: dict[str, str] = {}
         for study in studies.values():
             self.corpora.update(study.corpora)
             if study.asr is not None:
                 self.asr[study.asr.name] = study.asr
+        self._check_models()
+
+    def _check_models(self) -> None:
+        """Snakemake says nothing of a missing input while its job's output is still there."""
+        for name, study in self.studies.items():
+            used = {f"systems.{s}": m for s, x in study.systems.items() for m in x.models()}
+            if study.asr is not None:
+                used["asr"] = study.asr.model
+            for where, model in used.items():
+                file = self.model_file(model)
+                made = file in MADE_MODELS or file.startswith("results/models/hub/")
+                if not made and not Path(file).is_file():
+                    raise UserError(
+                        f"studies/{name}.yaml: {where}.model is {model!r}, but there is no {file}; "
+                        "correct it, or name the model's folder under 'models:' in config.yaml"
+                    )
 
     def code(self, script: str, *modules: str) -> str:
         """Digest of a rule's script and all that it imports."""
@@ -48,17 +73,24 @@ class Plan:
             return f"results/corpora/{corpus}/source"
         return self.site.paths.get(corpus) or ""
 
+    def corpus_source(self, corpus: str) -> list[str]:
+        """The corpus's folder as a rule's input, where a rule makes it."""
+        return [self.corpus_folder(corpus)] if self.corpora[corpus].source == "demo" else []
+
     def corpus_listing(self, corpus: str) -> str:
-        """Digest over the files of a corpus that no rule makes."""
-        folder = self.corpus_folder(corpus)
-        if not folder or self.corpora[corpus].source == "demo":
-            return ""
-        return tree_digest(Path(folder).expanduser())
+        """Digest over the files of a corpus that no rule makes, taken once a run."""
+        if corpus not in self._listings:
+            folder = self.corpus_folder(corpus)
+            own = folder and self.corpora[corpus].source != "demo"
+            self._listings[corpus] = tree_digest(Path(folder).expanduser()) if own else ""
+        return self._listings[corpus]
 
     def model_file(self, model: str) -> str:
         """The file that stands for a model as a rule's input; its folder holds the weights."""
         path = self.site.models.get(model, model)
-        if path == model and not is_local(model):
+        if path.startswith("~"):
+            path = str(Path(path).expanduser())
+        if model not in self.site.models and not is_local(model):
             return f"results/models/{hub_folder(model)}/model.json"
         if path.endswith(".nemo"):
             return path

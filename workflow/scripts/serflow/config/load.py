@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ class _UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # the parent's own error says more
             if key.value in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"key '{key.value}' is there twice", problem_mark=key.start_mark
@@ -33,8 +36,8 @@ def load_study(path: Path) -> StudyConfig:
     try:
         # A SafeLoader: no tag of the file makes an object.
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {error}") from None
+    except (yaml.YAMLError, ValueError, TypeError, OSError) as error:
+        raise UserError(f"{path} is not YAML in UTF-8: {error}") from None
     return validated(StudyConfig, data, str(path))
 
 
@@ -62,6 +65,11 @@ def load(config: dict[str, Any], folder: Path) -> tuple[SiteConfig, dict[str, St
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(known)}"
             raise UserError(f"config.yaml: studies: there is no {folder / name}.yaml; {hint}")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) or name in ("corpora", "models"):
+            raise UserError(
+                f"config.yaml: studies: {name!r} cannot name a study, as it becomes a folder of "
+                "results: use letters, digits, _ and -, and neither 'corpora' nor 'models'"
+            )
         study = load_study(known[name])
         overrides: dict[str, Any] = {}
         if site.seeds is not None:

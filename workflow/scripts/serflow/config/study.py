@@ -233,6 +233,9 @@ class StudyConfig(Strict):
     def _hangs_together(self) -> StudyConfig:
         if len(set(self.classes)) < len(self.classes):
             raise ValueError(f"classes are not unique: {self.classes}")
+        astray = [label for label in self.labels.map.values() if label not in self.classes]
+        if astray:
+            raise ValueError(f"labels.map leads to {astray[0]!r}, which is not one of the classes")
         for name, system in self.systems.items():
             if "transcripts" in system.inputs and self.asr is None:
                 raise ValueError(f"systems.{name} reads transcripts, but the study has no 'asr'")
@@ -275,6 +278,7 @@ class StudyConfig(Strict):
             if set(self.prior.target) != set(self.classes):
                 raise ValueError("prior.target must name exactly the study's classes")
             total = sum(self.prior.target.values())
-            if abs(total - 1) > 1e-6 or min(self.prior.target.values()) < 0:
+            # Not `>`: NaN compares false.
+            if not (abs(total - 1) <= 1e-6 and min(self.prior.target.values()) >= 0):
                 raise ValueError(f"prior.target must be non-negative and sum to 1, not {total:g}")
         return self

@@ -61,7 +61,24 @@ def read(
             f"corpus '{corpus}': {file} is not a file in one of the formats {', '.join(READERS)}; "
             "name it in the study under `table`"
         )
-    frame = reader(file).rename(columns={theirs: ours for ours, theirs in (columns or {}).items()})
+    try:
+        frame = reader(file)
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"corpus '{corpus}': cannot read {file}: {error}. Save it as UTF-8 with the same "
+            "number of fields in every row."
+        ) from None
+    columns = columns or {}
+    absent = [theirs for theirs in columns.values() if theirs not in frame]
+    clash = [ours for ours in columns if ours in frame and ours not in columns.values()]
+    if absent or clash:
+        raise UserError(
+            f"corpus '{corpus}': `columns` names {name_some(absent) or '(none)'}, which {table} "
+            f"lacks; {name_some(clash) or '(none)'} is in it beside what is mapped to it"
+        )
+    if frame.empty:
+        raise UserError(f"corpus '{corpus}': {table} has no rows")
+    frame = frame.rename(columns={theirs: ours for ours, theirs in columns.items()})
     known = [column for column in LISTING.columns if column not in COMPUTED]
     missing = [column for column in ("path", "label") if column not in frame]
     unknown = [column for column in frame if column not in known]

@@ -49,7 +49,8 @@ class Fold:
         return Examples(
             utterance_ids=ids,
             labels=rows["label"].map(index).to_numpy(),
-            speakers=rows["speaker"].fillna("").to_numpy(dtype=str),
+            # Speaker 01 of one corpus is not speaker 01 of another.
+            speakers=(rows["corpus"] + "/" + rows["speaker"].fillna("")).to_numpy(dtype=str),
             audio=self.audio,
             functionals=None if self.functionals is None else self.functionals.loc[ids].to_numpy(),
             texts=None if self.texts is None else self.texts.loc[ids].tolist(),

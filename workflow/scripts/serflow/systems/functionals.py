@@ -98,6 +98,12 @@ def _inner_splits(train: Examples, n_folds: int) -> list[tuple[np.ndarray, np.nd
         splitter = GroupKFold(min(n_folds, speakers))
         splits = splitter.split(train.functionals, train.labels, train.speakers)
     else:
+        n_folds = min(n_folds, int(np.bincount(train.labels).min()))
+        if n_folds < 2:
+            raise UserError(
+                "the search for hyper-parameters needs two training speakers, or two training "
+                "utterances of every class; give more, or map or drop the class in `labels`"
+            )
         splits = StratifiedKFold(n_folds).split(train.functionals, train.labels)
     splits = list(splits)
     for fitted, _ in splits:

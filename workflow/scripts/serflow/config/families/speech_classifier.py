@@ -16,6 +16,12 @@ class CropSettings(Strict):
     min_s: Positive = 2.0
     max_s: Positive = 4.0
 
+    @model_validator(mode="after")
+    def _in_order(self) -> CropSettings:
+        if self.min_s > self.max_s:
+            raise ValueError(f"min_s {self.min_s} is longer than max_s {self.max_s}")
+        return self
+
 
 class HeadSettings(Strict):
     """Attentive pooling, one dense layer with ReLU and batch normalisation, the output layer."""
