@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from runs import copy_workflow, edited, planned
+from runs import copy_workflow, edited, planned, snakemake
 from serflow.tables import TRANSCRIPTS
 
 BOTH = ["--config", "studies=[demo,small]"]
@@ -182,3 +182,15 @@ def test_one_changed_transcript_retrains_the_text_system_alone(done):
     finally:
         saved.replace(path)
     assert plan(done) == []
+
+
+def test_a_run_that_stops_after_the_listing_still_sees_the_replaced_file(done, full_run, tmp_path):
+    """The listing of a replaced recording is equal; it must not hide the recording."""
+    folder = tmp_path / "copy"
+    shutil.copytree(done, folder, symlinks=True)
+    file = sorted(full_run.emodb.glob("wav/*.wav"))[0]
+    with edited(file, b"RIFF", b"RIFF"):
+        snakemake(folder, "--cores", "2", "--until", "list_utterances", *BOTH)
+        jobs = plan(folder)
+    assert "pack_audio corpus=emodb" in jobs
+    assert not any("study=demo" in job for job in jobs)
