@@ -4,7 +4,7 @@ CORES ?= all
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 
-.PHONY: help install demo test lint bench schemas lock clean
+.PHONY: help install demo test lint bench corpora docs schemas lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -33,11 +33,17 @@ lint: install ## check style: ruff, snakefmt, snakemake --lint
 bench: install ## measure speed; the figures of docs/performance.md
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; PYTHONPATH=workflow/scripts:tests $(BIN)/python $$file || exit 1; done
 
+corpora: install ## list the corpora: present, downloadable, or whom to ask
+	@PYTHONPATH=workflow/scripts $(RUN) serflow.catalogue list config.yaml
+
+docs: install ## regenerate docs/corpora.md from the corpus modules
+	PYTHONPATH=workflow/scripts $(RUN) serflow.catalogue page docs/corpora.md
+
 schemas: install ## regenerate workflow/schemas from the typed settings
 	PYTHONPATH=workflow/scripts $(RUN) serflow.config.schemas workflow/schemas
 
 lock: ## pin the newest allowed dependencies in requirements.lock
 	$(PYTHON) envs/lock.py
 
-clean: ## remove the results of all studies
-	find results -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
+clean: ## remove all results, but not the downloaded archives
+	find results -mindepth 1 -maxdepth 1 ! -name README.md ! -name downloads -exec rm -rf {} +

@@ -26,6 +26,7 @@ ANALYSIS = [
     "pyarrow",
     "pydantic",
     "pyyaml",
+    "requests",
     "scikit-learn",
     "scipy",
     "soundfile",

@@ -13,6 +13,8 @@ classes: [anger, neutral, sadness]
 corpora:
   emodb: {source: emodb, subset: true}
 folds: {protocol: grouped_k_fold, group: speaker, k: 3}
+audit:
+  accept: [{overlap: sentence, reason: every speaker says every sentence}]
 systems:
   svm: {family: functionals, classifier: svm}
   lr: {family: functionals, classifier: logistic_regression}

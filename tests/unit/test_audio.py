@@ -168,6 +168,19 @@ def test_stereo_is_averaged_and_resampled_without_a_change_of_pitch_level_or_len
     assert np.abs(samples - tone(1.0, hertz=1000.0, level=0.4))[middle].max() < 1e-3
 
 
+def test_one_channel_of_a_file_with_a_speaker_on_each_can_be_taken(root):
+    # Calls are recorded so, and the mean of a room's microphones is no room's response.
+    path = root / "call.wav"
+    left, right = tone(hertz=300.0), tone(hertz=500.0)
+    soundfile.write(path, np.stack([left, right], axis=1), SAMPLE_RATE, subtype="FLOAT")
+    for channel, wanted in enumerate((left, right)):
+        samples, source = decode(path, channel=channel)
+        assert np.allclose(samples, wanted, atol=1e-6)
+        assert source.note == f"number {channel} of 2 channels"
+    with pytest.raises(AudioFault, match="has 2 channels, counted from 0: no 2"):
+        decode(path, channel=2)
+
+
 def test_what_lies_above_the_new_band_does_not_fold_back_into_it(root):
     path = root / "whistle.wav"
     soundfile.write(path, tone(1.0, 48_000, 12_000.0) + tone(1.0, 48_000, 300.0, 0.1), 48_000)
@@ -270,6 +283,39 @@ def test_level_duration_rate_and_digest_describe_the_stored_samples(root):
     assert first["rms_db"] == pytest.approx(-9.03, abs=0.05)
     sine, copy, other = utterances["audio_digest"]
     assert sine == copy != other, "the same recording under two names has one digest"
+
+
+def test_silence_is_measured_against_the_loudest_frame_and_the_floor_of_16_bits(root):
+    rng = np.random.default_rng(0)
+    half = np.concatenate([tone(0.5), 1e-3 * rng.standard_normal(8000)])
+    soundfile.write(root / "half.wav", half, SAMPLE_RATE)
+    soundfile.write(root / "quiet.wav", tone(0.5, level=1e-2), SAMPLE_RATE)
+    soundfile.write(root / "click.wav", np.r_[np.zeros(7999), 0.5], SAMPLE_RATE)
+    utterances = packed(root, ["half.wav", "quiet.wav", "click.wav"])[0]
+    assert list(utterances["silence_ratio"]) == [0.5, 0.0, 24 / 25]
+
+
+def test_utterances_that_are_text_alone_pass_by_the_store_and_keep_their_place(root):
+    # EmoSPeech's transcriptions are free to read; its audio needs the organisers' key.
+    for name in ("a", "c"):
+        soundfile.write(root / f"{name}.wav", tone(), SAMPLE_RATE)
+    make_empty(root / "d.wav")
+    listing = listing_of(["a.wav", "b.wav", "c.wav", "d.wav"])
+    listing["text"] = "hola"
+    listing.loc[1, "path"] = None
+    place = (root / "s.i16", root / "s.parquet")
+    utterances, skipped = pack(listing, *place, root=root, bad_audio="skip-and-report")
+    UTTERANCES.write(utterances, root / "utterances.parquet")
+    read = UTTERANCES.read(root / "utterances.parquet")
+    assert list(read["utterance_id"]) == ["x/a", "x/b", "x/c"]
+    assert list(read["duration_s"].isna()) == [False, True, False]
+    assert list(skipped["utterance_id"]) == ["x/d"]
+    assert len(AudioStore([place]).samples("x/c")) == 8000
+    alone = listing.assign(path=None)
+    utterances, skipped = pack(alone, *place, root=root)
+    assert len(utterances) == 4 and skipped.empty
+    UTTERANCES.write(utterances, root / "utterances.parquet")
+    assert "x/a" not in AudioStore([place])
 
 
 def test_the_tables_and_the_order_do_not_depend_on_the_number_of_workers(root):

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from pydantic import TypeAdapter
+from sklearn.model_selection import StratifiedKFold
 
 from serflow.config.study import FoldsConfig
 from serflow.corpora import emodb
 from serflow.errors import UserError
-from serflow.folds import assign, check_disjoint, describe
+from serflow.folds import assign, check_disjoint, describe, folds_digest
 from serflow.labels import apply_labels
 from serflow.tables import FOLDS
 
@@ -35,8 +36,12 @@ def utterances(speakers=6, each=4, corpus="x"):
     return pd.DataFrame(rows)
 
 
+NESTED = {"fraction": 0.25, "group": None, "stratify": True}
+BY_SPEAKER = {"fraction": 0.25, "group": "speaker", "stratify": False}
 PROTOCOLS = {
     "official": {},
+    "random_split": {"test": 0.25, "seed": 3, "dev": NESTED},
+    "k_fold": {"k": 4, "seed": 3, "dev": NESTED},
     "stratified_k_fold": {"k": 4, "seed": 3, "dev": "next_fold"},
     "grouped_k_fold": {"group": "speaker", "k": 3, "seed": 3, "dev": "next_fold"},
     "leave_one_group_out": {"group": "session", "groups": 3, "dev": "next_fold"},
@@ -55,7 +60,7 @@ def test_every_utterance_has_one_role_in_every_fold_and_is_tested_once(protocol)
     assert set(folds["role"]) == {"train", "dev", "test"}
     tested = folds.loc[folds["role"] == "test", "utterance_id"]
     assert tested.is_unique
-    if protocol != "official":
+    if protocol not in ("official", "random_split"):
         assert len(tested) == len(rows)
     assert notes == []
 
@@ -207,3 +212,81 @@ def test_the_description_counts_every_class_of_every_role_zeros_included():
     assert lacking.to_dict("records") == [
         {"fold": "4", "role": "test", "label": "neutral", "utterances": 0}
     ]
+
+
+def test_twenty_per_cent_of_the_papers_corpora_are_the_papers_2432_utterances():
+    # scikit-learn rounds 2,432.4 up; the published confusion matrices hold 2,432 (HuBERT paper).
+    ids = [f"x/{i:05d}" for i in range(12_162)]
+    rows = pd.DataFrame({"utterance_id": ids, "corpus": "x", "label": ["a", "b", "c"] * 4054})
+    folds, _ = assign(rows, "random_split", test=0.2)
+    assert folds["role"].value_counts().to_dict() == {"train": 9730, "test": 2432}
+
+
+def test_a_random_split_can_keep_the_classes_or_hold_out_whole_speakers():
+    rows = utterances(speakers=8, each=5)
+    stratified, _ = assign(rows, "random_split", test=0.2, stratify=True)
+    test = stratified[stratified["role"] == "test"].merge(rows, on="utterance_id")
+    assert test["label"].value_counts().to_dict() == dict.fromkeys(CLASSES, 8)
+    disjoint, _ = assign(rows, "random_split", test=0.25, group="speaker")
+    check_disjoint(rows, disjoint, "speaker")
+    assert (disjoint["role"] == "test").mean() == 0.25
+
+
+@pytest.mark.parametrize("fraction", [1e-4, 0.9999])
+def test_a_fraction_that_leaves_one_side_empty_is_an_error(fraction):
+    with pytest.raises(UserError, match="leaves some of them on both sides"):
+        assign(utterances(), "random_split", test=fraction)
+
+
+def test_published_folds_over_the_corpus_own_order_are_reproduced():
+    # THAU-UPM's folds: stratified, seed 42, over the CSV's rows as they come.
+    rows = utterances()
+    rows["position"] = np.random.default_rng(0).permutation(len(rows)).astype(float)
+    folds, _ = assign(rows, "stratified_k_fold", k=4, seed=42, order="position")
+    table = rows.sort_values("position", ignore_index=True)
+    splits = StratifiedKFold(4, shuffle=True, random_state=42).split(table, table["label"])
+    for fold, (_, test) in enumerate(splits):
+        mine = folds[(folds["fold"] == str(fold)) & (folds["role"] == "test")]
+        assert set(mine["utterance_id"]) == set(table.loc[test, "utterance_id"])
+    rows.loc[3, "position"] = np.nan
+    with pytest.raises(UserError, match="1 of 72 utterances have no position"):
+        assign(rows, "stratified_k_fold", k=4, order="position")
+
+
+@pytest.mark.parametrize("protocol", ["grouped_k_fold", "leave_one_group_out"])
+def test_nested_dev_rows_come_from_the_training_rows_and_may_keep_speakers_apart(protocol):
+    rows = utterances()
+    settings = {"group": "speaker"} | ({"k": 3} if protocol == "grouped_k_fold" else {"groups": 6})
+    bare, _ = assign(rows, protocol, **settings)
+    plain, _ = assign(rows, protocol, **settings, dev=NESTED)
+    apart, _ = assign(rows, protocol, **settings, dev=BY_SPEAKER)
+    for folds in (plain, apart):
+        same = folds["role"].eq("test") == bare["role"].eq("test")
+        assert same.all(), "who is tested does not depend on how dev rows are drawn"
+        assert (folds.groupby("fold")["role"].agg(set) == {"train", "dev", "test"}).all()
+    check_disjoint(rows, apart, "speaker")
+    with pytest.raises(UserError, match="speaker is on both sides"):
+        check_disjoint(rows, plain, "speaker")
+
+
+def test_dev_rows_can_be_balanced_as_in_taltechs_dev_bal():
+    rows = utterances(speakers=12)
+    joy = rows["label"].eq("joy") & rows["split"].eq("dev")
+    rows = rows.drop(rows.index[joy][2:])
+    folds, notes = assign(rows, "official", dev_per_class=5, seed=1)
+    dev = folds[folds["role"] == "dev"].merge(rows, on="utterance_id")
+    assert dev["label"].value_counts().to_dict() == {"anger": 5, "neutral": 5, "joy": 2}
+    assert notes == ["fold '0': 12 of 26 dev rows kept, 5 a class; fewer in joy 2"]
+    whole, _ = assign(rows, "official")
+    kept = folds.merge(whole, on=["utterance_id", "fold", "role"])
+    assert len(kept) == len(folds), "nobody changes sides"
+    other, _ = assign(rows, "official", dev_per_class=5, seed=2)
+    assert folds_digest(other) != folds_digest(folds)
+
+
+def test_the_digest_of_the_folds_is_that_of_the_roles_alone():
+    rows = utterances()
+    folds, _ = assign(rows, "stratified_k_fold", k=4)
+    assert folds_digest(folds) == folds_digest(folds.sample(frac=1, random_state=0))
+    swapped = folds.assign(role=folds["role"].where(folds.index != 5, "dev"))
+    assert folds_digest(swapped) != folds_digest(folds)

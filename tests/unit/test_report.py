@@ -22,6 +22,8 @@ from scipy.special import log_softmax
 
 from serflow.config.study import StudyConfig
 from serflow.evaluation import Evaluator
+from serflow.folds import folds_digest
+from serflow.leakage.audit import AUDIT, audit
 from serflow.posteriors import Posteriors
 from serflow.rebalancing import rebalance
 from serflow.report.captions import caption_words
@@ -35,8 +37,22 @@ from serflow.stacking import fuse, make_fusion
 from serflow.tables import COMPARISONS, FOLDS, SCORES, SKIPPED, TRANSCRIPTS, UTTERANCES
 
 INTERPOLATION = {"method": "linear_interpolation", "step": 0.05, "objective": "macro_f1"}
+ACCEPTED = [
+    {"overlap": "text", "reason": "Few words, many speakers."},
+    {"overlap": "speaker", "reason": "A made-up study."},
+]
 REGRESSION = {"method": "logistic_regression", "C": 1.0}
-SECTIONS = ["result", "scores", "recall", "confusions", "comparisons", "fusion", "priors", "data"]
+SECTIONS = [
+    "result",
+    "scores",
+    "recall",
+    "confusions",
+    "comparisons",
+    "fusion",
+    "priors",
+    "leakage",
+    "data",
+]
 WORDS = [
     "oh",
     "no",
@@ -244,6 +260,8 @@ def make(recipe: Recipe) -> Results:
         utterances=utterances,
         folds=folds,
         fold_notes=[] if recipe.official else ["the test rows of fold '3' have no disgust"],
+        folds_digest=folds_digest(folds),
+        audit=audit(utterances.reindex(columns=list(UTTERANCES.columns)), folds, accept=ACCEPTED),
         dropped={"other": 3} if recipe.official else {},
         skipped=pd.DataFrame(
             [("six/x", "wav/x.wav", "not readable: /home/ann/corpus/wav/x.wav is empty", "six")]
@@ -506,9 +524,10 @@ def write(results: Results, root: Path) -> dict:
         paths["fusions"].append(study / f"seed-{seed}/fusions/{name}.json")
         paths["fusions"][-1].parent.mkdir(parents=True, exist_ok=True)
         paths["fusions"][-1].write_text(json.dumps(fitted))
-    for name, table in (("utterances", UTTERANCES), ("folds", FOLDS)):
+    digest = {"digest": results.folds_digest}
+    for name, table in (("utterances", UTTERANCES), ("folds", FOLDS), ("audit", AUDIT)):
         paths[name] = study / f"{name}.parquet"
-        table.write(getattr(results, name), paths[name])
+        table.write(getattr(results, name), paths[name], digest if name == "folds" else {})
     for name, file in (("fold_notes", "folds.json"), ("dropped", "dropped.json")):
         paths[name] = study / file
         paths[name].write_text(json.dumps(getattr(results, name)))

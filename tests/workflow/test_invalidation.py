@@ -141,8 +141,8 @@ def test_a_corpus_module_reruns_its_corpus_alone(done):
 
 def small_from_listing():
     """Everything of the small study."""
-    corpus = ["list_utterances", "pack_audio", "extract_functionals"]
-    study = ["select_utterances", "assign_folds"]
+    corpus = ["list_utterances", "pack_audio", "extract_functionals", "extract_fingerprints"]
+    study = ["select_utterances", "assign_folds", "audit_leakage"]
     return study_tail(
         "small",
         *(f"{rule} corpus=emodb" for rule in corpus),
@@ -164,10 +164,22 @@ def test_a_new_fold_count_keeps_audio_transcripts_and_features(done):
         assert plan(done) == study_tail(
             "small",
             "assign_folds study=small",
+            "audit_leakage study=small",
             *system_chain("small", "svm", "01"),
             *system_chain("small", "lr", "01"),
             *fusions("small", "both"),
         )
+
+
+def test_a_reason_worded_anew_audits_anew_and_trains_nothing(done):
+    with edited(done / "studies/small.yaml", "every speaker says every", "all of them say each"):
+        assert plan(done) == ["audit_leakage study=small", "write_report study=small"]
+
+
+def test_a_new_address_of_one_corpus_reruns_nothing_of_the_others(done):
+    file = done / "workflow/scripts/serflow/acquisition/sources.py"
+    with edited(file, "https://www.openslr.org/17/", "https://example.org/17/"):
+        assert plan(done) == []
 
 
 def test_one_changed_transcript_retrains_the_text_system_alone(done):

@@ -1,4 +1,4 @@
-# Audio: decoded once into one packed store per corpus; functionals, once per utterance.
+# Audio: decoded once into one packed store per corpus; functionals and fingerprints from there.
 
 
 rule pack_audio:
@@ -16,7 +16,7 @@ rule pack_audio:
         "results/corpora/{corpus}/benchmarks/pack_audio.tsv"
     conda:
         "../../envs/analysis.yaml"
-    threads: 4
+    threads: 16
     params:
         settings=lambda w: canonical(
             {
@@ -43,8 +43,27 @@ rule extract_functionals:
         "results/corpora/{corpus}/benchmarks/extract_functionals.tsv"
     conda:
         "../../envs/analysis.yaml"
-    threads: 4
+    threads: 16
     params:
         code=PLAN.code("extract_functionals.py"),
     script:
         "../scripts/extract_functionals.py"
+
+
+rule extract_fingerprints:
+    input:
+        samples="results/corpora/{corpus}/audio.i16",
+        index="results/corpora/{corpus}/audio.parquet",
+    output:
+        "results/corpora/{corpus}/fingerprints.parquet",
+    log:
+        "results/corpora/{corpus}/logs/extract_fingerprints.log",
+    benchmark:
+        "results/corpora/{corpus}/benchmarks/extract_fingerprints.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 16
+    params:
+        code=PLAN.code("extract_fingerprints.py"),
+    script:
+        "../scripts/extract_fingerprints.py"

@@ -19,11 +19,31 @@ rule synthesise_demo_corpus:
         "../scripts/synthesise_demo_corpus.py"
 
 
+# A local rule: the machine where Snakemake runs has internet, compute nodes need none.
+rule download_corpus:
+    output:
+        folder=directory("results/corpora/{corpus}/download"),
+        record="results/corpora/{corpus}/download.json",
+    log:
+        "results/corpora/{corpus}/logs/download_corpus.log",
+    benchmark:
+        "results/corpora/{corpus}/benchmarks/download_corpus.tsv"
+    localrule: True
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        settings=lambda w: PLAN.download(w.corpus),
+        code=PLAN.code("download_corpus.py"),
+    script:
+        "../scripts/download_corpus.py"
+
+
 rule list_utterances:
     input:
         lambda w: PLAN.corpus_source(w.corpus),
     output:
-        "results/corpora/{corpus}/listing.parquet",
+        listing="results/corpora/{corpus}/listing.parquet",
+        votes="results/corpora/{corpus}/votes.parquet",
     log:
         "results/corpora/{corpus}/logs/list_utterances.log",
     benchmark:

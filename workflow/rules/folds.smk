@@ -1,4 +1,4 @@
-# The study's utterances, with its own classes, and their folds.
+# The study's utterances, with its own classes, their folds, and the audit of what these share.
 
 
 rule select_utterances:
@@ -15,7 +15,7 @@ rule select_utterances:
     conda:
         "../../envs/analysis.yaml"
     params:
-        settings=lambda w: PLAN.settings(w.study, "classes", "labels"),
+        settings=lambda w: PLAN.settings(w.study, "classes", "keep", "labels"),
         code=PLAN.code("select_utterances.py"),
     script:
         "../scripts/select_utterances.py"
@@ -39,3 +39,24 @@ rule assign_folds:
         code=PLAN.code("assign_folds.py"),
     script:
         "../scripts/assign_folds.py"
+
+
+rule audit_leakage:
+    input:
+        utterances="results/{study}/utterances.parquet",
+        folds="results/{study}/folds.parquet",
+        fingerprints=PLAN.fingerprints,
+    output:
+        findings="results/{study}/audit.parquet",
+    log:
+        "results/{study}/logs/audit_leakage.log",
+    benchmark:
+        "results/{study}/benchmarks/audit_leakage.tsv"
+    localrule: True
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        settings=lambda w: PLAN.settings(w.study, "audit"),
+        code=PLAN.code("audit_leakage.py"),
+    script:
+        "../scripts/audit_leakage.py"

@@ -18,11 +18,12 @@ try:
 except UserError as error:
     raise WorkflowError(str(error))
 
-STUDIES = list(PLAN.studies)
+STUDIES = PLAN.site.studies
 
 
 wildcard_constraints:
-    study="[A-Za-z0-9][A-Za-z0-9_-]*",
+    # A contrast is a study too: emodb.random_5_fold.
+    study=r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9][A-Za-z0-9_-]*)?",
     corpus="[A-Za-z0-9][A-Za-z0-9_-]*",
     system="[A-Za-z0-9][A-Za-z0-9_-]*",
     fusion="[A-Za-z0-9][A-Za-z0-9_-]*",

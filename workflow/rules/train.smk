@@ -4,6 +4,9 @@
 rule train_fold:
     input:
         unpack(PLAN.fold_inputs),
+        # Nothing trains on folds that leak. Only the order counts: a reason that is worded anew
+        # must not train anew.
+        audit=ancient("results/{study}/audit.parquet"),
     output:
         "results/{study}/seed-{seed}/systems/{system}/fold-{fold}.parquet",
     log:

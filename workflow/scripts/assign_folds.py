@@ -4,13 +4,14 @@ import json
 
 from serflow import job
 from serflow.files import write_text
-from serflow.folds import assign
+from serflow.folds import assign, folds_digest
 from serflow.tables import FOLDS, UTTERANCES
 
 
 def main(smk, settings):
     folds, notes = assign(UTTERANCES.read(smk.input.utterances), **settings["folds"])
-    FOLDS.write(folds, smk.output.folds)
+    facts = {"digest": folds_digest(folds), **settings["folds"]}
+    FOLDS.write(folds, smk.output.folds, facts)
     write_text(smk.output.notes, json.dumps(notes, indent=1))
 
 

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import (
+    GroupShuffleSplit,
+    KFold,
+    LeaveOneGroupOut,
+    ShuffleSplit,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    StratifiedShuffleSplit,
+)
 
+from serflow.digests import canonical, digest
 from serflow.errors import UserError, name_some
 from serflow.tables import FOLDS
 
 ROLES = ("train", "dev", "test")
+K_FOLD = ("k_fold", "stratified_k_fold", "grouped_k_fold")
 
 
 def assign(
@@ -21,8 +33,12 @@ def assign(
     group: str | None = None,
     k: int | None = None,
     groups: int | None = None,
+    test: float | None = None,
+    stratify: bool = False,
     seed: int = 0,
-    dev: str = "none",
+    order: str = "utterance_id",
+    dev: str | Mapping[str, Any] = "none",
+    dev_per_class: int | None = None,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Give every utterance a role in every fold.
 
@@ -33,58 +49,86 @@ def assign(
     ----------
     utterances : DataFrame
         `tables.UTTERANCES` with `label` filled.
-    protocol : {'official', 'stratified_k_fold', 'grouped_k_fold', 'leave_one_group_out'}
-        'official' takes `split` as it is. The others are scikit-learn's StratifiedKFold (shuffled),
-        StratifiedGroupKFold (shuffled) and LeaveOneGroupOut.
-    group : {'speaker', 'session', 'sentence_id'}
-        What is never on both sides; for the last two protocols.
+    protocol : str
+        'official' takes `split` as it is. The others are scikit-learn's: 'k_fold' (KFold),
+        'stratified_k_fold' (StratifiedKFold), 'grouped_k_fold' (StratifiedGroupKFold), all
+        shuffled; 'leave_one_group_out' (LeaveOneGroupOut); 'random_split' (ShuffleSplit,
+        StratifiedShuffleSplit or GroupShuffleSplit), one fold.
+    group : {'speaker', 'session', 'sentence_id'}, optional
+        What is never on both sides: of 'grouped_k_fold', 'leave_one_group_out' and, where given,
+        'random_split'.
     k : int
-        Number of folds; for the two k-fold protocols.
+        Number of folds; for the k-fold protocols.
     groups : int
         Number of groups that the study expects; for 'leave_one_group_out'.
+    test : float
+        Share of the utterances (with `group`: of the groups) to test on; for 'random_split'.
+    stratify : bool
+        Keep the classes' shares in 'random_split'.
     seed : int
-        For the two k-fold protocols.
-    dev : {'none', 'next_fold'}
+        Of all that is drawn: shuffles, dev rows.
+    order : {'utterance_id', 'position'}
+        What a shuffle starts from. 'position', the corpus's own order, reproduces published folds.
+    dev : {'none', 'next_fold'} or mapping
         'next_fold': the test rows of the next fold (of the first, for the last fold) are this
-        fold's dev rows and leave its training rows. 'official' has its own.
+        fold's dev rows and leave its training rows. A mapping draws them from each fold's training
+        rows: `fraction` in (0, 1), `stratify`, and `group` for dev rows that share no group with
+        the rest (the fraction is then one of the groups). 'official' has its own dev rows.
+    dev_per_class : int, optional
+        Keep so many dev rows of each class, drawn at random (TalTech's Dev_bal has 300); the other
+        dev rows have no role. A class with fewer keeps what it has, and a note says so.
 
     Returns
     -------
     folds : DataFrame
         `tables.FOLDS`, one row an utterance and fold, ordered by fold and utterance id.
     notes : list of str
-        For the report: folds whose test rows lack a class. Metrics pool the folds' test rows, so
-        this is no fault; a metric of such a fold alone would be.
+        For the report: folds whose test rows lack a class (metrics pool the folds' test rows, so
+        this is no fault; a metric of such a fold alone would be), and what `dev_per_class` did.
 
     Raises
     ------
     UserError
-        A needed `label`, `split` or group is missing; fewer groups than folds; another number of
-        groups than declared; a fold without test rows; training rows or dev rows (or the test rows
-        of the official split) that lack a class; a group on both sides.
+        A needed `label`, `split`, `position` or group is missing; fewer groups than folds; another
+        number of groups than declared; a fold without test rows; training rows or dev rows (or the
+        test rows of a single fold) that lack a class; a group on both sides.
     """
-    utterances = utterances.sort_values("utterance_id", ignore_index=True)
+    utterances = _sorted(utterances, order)
     _refuse_missing(utterances, "label")
+    single = protocol in ("official", "random_split")
     if protocol == "official":
         _refuse_missing(utterances, "split")
         roles = [utterances["split"].to_numpy(dtype=object)]
     else:
-        tests = _test_rows(utterances, protocol, group, k, groups, seed)
-        roles = _roles(tests, dev)
+        tests = _test_rows(utterances, protocol, group, k, groups, test, stratify, seed)
+        roles = _roles(utterances, tests, dev, seed)
+    notes = []
+    if dev_per_class is not None:
+        notes = _balance_dev(utterances, roles, dev_per_class, seed)
     ids = utterances["utterance_id"].to_numpy(dtype=object)
+    by_id = np.argsort(ids.astype(str))
     folds = pd.concat(
-        [
-            pd.DataFrame({"utterance_id": ids, "fold": str(name), "role": role})
-            for name, role in enumerate(roles)
-        ],
-        ignore_index=True,
+        pd.DataFrame({"utterance_id": ids[by_id], "fold": str(name), "role": role[by_id]})
+        for name, role in enumerate(roles)
     )
+    folds = folds[folds["role"] != ""].reset_index(drop=True)
     FOLDS.check(folds, f"by protocol {protocol}")
     needs_dev = protocol == "official" or dev != "none"
-    notes = _check_classes(utterances, folds, needs_dev, official=protocol == "official")
+    notes += _check_classes(utterances, folds, needs_dev, single)
     if group is not None:
-        check_disjoint(utterances, folds, group)
+        # What the study itself draws for dev is the leakage audit's business.
+        held = folds if isinstance(dev, str) else folds[folds["role"] != "dev"]
+        check_disjoint(utterances, held, group)
     return folds, notes
+
+
+def folds_digest(folds: pd.DataFrame) -> str:
+    """First 16 hex digits of the SHA-256 over every utterance's role in every fold.
+
+    Two groups with equal digests have trained and tested on the same utterances.
+    """
+    rows = folds.sort_values(["fold", "utterance_id"])[["utterance_id", "fold", "role"]]
+    return digest(canonical(rows.to_numpy().tolist()))
 
 
 def check_disjoint(utterances: pd.DataFrame, folds: pd.DataFrame, group: str) -> None:
@@ -148,75 +192,146 @@ def _groups(utterances: pd.DataFrame, group: str) -> np.ndarray:
     return (utterances["corpus"] + "/" + utterances[group]).to_numpy(dtype=str)
 
 
+def _sorted(utterances: pd.DataFrame, order: str) -> pd.DataFrame:
+    if order == "position":
+        _refuse_missing(utterances, "position")
+        return utterances.sort_values(["corpus", "position"], ignore_index=True)
+    return utterances.sort_values("utterance_id", ignore_index=True)
+
+
 def _test_rows(
     utterances: pd.DataFrame,
     protocol: str,
     group: str | None,
     k: int | None,
     groups: int | None,
+    test: float | None,
+    stratify: bool,
     seed: int,
 ) -> list[np.ndarray]:
     """Row numbers of each fold's test rows."""
     labels = utterances["label"].to_numpy(dtype=str)
-    if protocol == "stratified_k_fold":
-        if len(labels) < k:
-            raise UserError(f"{k} folds need at least {k} utterances, there are {len(labels)}")
-        names, splitter = None, StratifiedKFold(k, shuffle=True, random_state=seed)
-    elif protocol in ("grouped_k_fold", "leave_one_group_out"):
-        names = _groups(utterances, group)
-        found = sorted(set(names))
-        shown = name_some(found, 20)
-        if protocol == "leave_one_group_out":
-            if len(found) != groups:
-                raise UserError(
-                    f"folds.groups is {groups}, but the utterances have {len(found)} values of "
-                    f"{group}: {shown}. Set folds.groups: {len(found)}, or look for the difference."
-                )
-            splitter = LeaveOneGroupOut()
-        else:
-            if len(found) < k:
-                raise UserError(
-                    f"folds.k is {k}, but the utterances have {len(found)} values of {group}: "
-                    f"{shown}. A group is never divided, so k can be {len(found)} at most."
-                )
-            splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
+    names = None if group is None else _groups(utterances, group)
+    found = [] if names is None else sorted(set(names))
+    shown = name_some(found, 20)
+    if protocol in K_FOLD and k is not None and len(labels) < k:
+        raise UserError(f"{k} folds need at least {k} utterances, there are {len(labels)}")
+    if protocol == "k_fold":
+        splitter = KFold(k, shuffle=True, random_state=seed)
+    elif protocol == "stratified_k_fold":
+        splitter = StratifiedKFold(k, shuffle=True, random_state=seed)
+    elif protocol == "grouped_k_fold":
+        if len(found) < k:
+            raise UserError(
+                f"folds.k is {k}, but the utterances have {len(found)} values of {group}: "
+                f"{shown}. A group is never divided, so k can be {len(found)} at most."
+            )
+        splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
+    elif protocol == "leave_one_group_out":
+        if len(found) != groups:
+            raise UserError(
+                f"folds.groups is {groups}, but the utterances have {len(found)} values of "
+                f"{group}: {shown}. Set folds.groups: {len(found)}, or look for the difference."
+            )
+        splitter = LeaveOneGroupOut()
+    elif protocol == "random_split":
+        splitter = _one_split(test, len(labels), names, stratify, seed)
     else:
         raise ValueError(f"unknown protocol {protocol!r}")
     with warnings.catch_warnings():
         # A class with fewer members than folds: our own check below names fold and class.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         try:
-            return [test for _, test in splitter.split(labels, labels, names)]
+            return [rows for _, rows in splitter.split(labels, labels, names)]
         except ValueError as error:
             raise UserError(f"folds.protocol {protocol}: {error}") from None
 
 
-def _roles(tests: list[np.ndarray], dev: str) -> list[np.ndarray]:
+def _one_split(
+    fraction: float, size: int, names: np.ndarray | None, stratify: bool, seed: int
+) -> ShuffleSplit | StratifiedShuffleSplit | GroupShuffleSplit:
+    if names is not None:
+        return GroupShuffleSplit(1, test_size=fraction, random_state=seed)
+    # Rounded, where scikit-learn would round up: 20 % of 12,162 utterances are 2,432, as published.
+    count = round(fraction * size)
+    if not 0 < count < size:
+        raise UserError(
+            f"{fraction:g} of {size} utterances are {count}: use a fraction that leaves some of "
+            "them on both sides"
+        )
+    kind = StratifiedShuffleSplit if stratify else ShuffleSplit
+    return kind(1, test_size=count, random_state=seed)
+
+
+def _roles(
+    utterances: pd.DataFrame, tests: list[np.ndarray], dev: str | Mapping[str, Any], seed: int
+) -> list[np.ndarray]:
     if dev == "next_fold" and len(tests) < 3:
         raise UserError(
             f"folds.dev is next_fold, but of {len(tests)} folds none is left to train on: use 3"
         )
-    size = sum(len(test) for test in tests)
     roles = []
     for fold, test in enumerate(tests):
-        role = np.full(size, "train", dtype=object)
+        role = np.full(len(utterances), "train", dtype=object)
         if dev == "next_fold":
             role[tests[(fold + 1) % len(tests)]] = "dev"
         role[test] = "test"
+        if not isinstance(dev, str):
+            rows = np.flatnonzero(role == "train")
+            role[rows[_nested_dev(utterances.iloc[rows], fold, **dev, seed=seed)]] = "dev"
         roles.append(role)
     return roles
 
 
+def _nested_dev(
+    train: pd.DataFrame, fold: int, fraction: float, group: str | None, stratify: bool, seed: int
+) -> np.ndarray:
+    """Row numbers, within a fold's training rows, of its dev rows."""
+    labels = train["label"].to_numpy(dtype=str)
+    names = None if group is None else _groups(train, group)
+    splitter = _one_split(fraction, len(labels), names, stratify, seed)
+    try:
+        ((_, rows),) = splitter.split(labels, labels, names)
+    except ValueError as error:
+        raise UserError(f"folds.dev of fold '{fold}': {error}") from None
+    return rows
+
+
+def _balance_dev(
+    utterances: pd.DataFrame, roles: list[np.ndarray], per_class: int, seed: int
+) -> list[str]:
+    """Take the role from all dev rows but `per_class` of each class; in place."""
+    labels = utterances["label"].to_numpy(dtype=str)
+    notes = []
+    for fold, role in enumerate(roles):
+        random = np.random.default_rng(seed)
+        before = np.count_nonzero(role == "dev")
+        fewer = []
+        for label in sorted(set(labels)):
+            rows = np.flatnonzero((role == "dev") & (labels == label))
+            if len(rows) < per_class:
+                fewer.append(f"{label} {len(rows)}")
+            # By utterance id, as `order` must not change who is drawn.
+            rows = rows[np.argsort(utterances["utterance_id"].to_numpy(dtype=str)[rows])]
+            role[random.permutation(rows)[per_class:]] = ""
+        kept = np.count_nonzero(role == "dev")
+        notes.append(
+            f"fold '{fold}': {kept} of {before} dev rows kept, {per_class} a class"
+            + (f"; fewer in {name_some(fewer, 20)}" if fewer else "")
+        )
+    return notes
+
+
 def _check_classes(
-    utterances: pd.DataFrame, folds: pd.DataFrame, needs_dev: bool, official: bool
+    utterances: pd.DataFrame, folds: pd.DataFrame, needs_dev: bool, single: bool
 ) -> list[str]:
     """Every class is learnt and, where dev rows choose something, chosen on."""
     labels = dict(zip(utterances["utterance_id"], utterances["label"], strict=True))
     classes = sorted(set(labels.values()))
     present = folds["utterance_id"].map(labels).groupby([folds["fold"], folds["role"]]).agg(set)
     advice = (
-        "Correct the corpus's split, or use another protocol."
-        if official
+        "Correct the split, or use another protocol."
+        if single
         else "Use fewer folds or another protocol, or map or drop the class in `labels`."
     )
     notes = []
@@ -228,7 +343,7 @@ def _check_classes(
             missing = [name for name in classes if name not in found]
             if not missing:
                 continue
-            if role != "test" or official:
+            if role != "test" or single:
                 raise UserError(
                     f"the {role} rows of fold '{fold}' have no utterance of class "
                     f"{name_some(missing)}. {advice}"

@@ -6,12 +6,15 @@ Imported by the Snakefile, so nothing here imports pandas or torch.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from serflow.acquisition.sources import SOURCES, is_open, needs_a_licence
+from serflow.config.corpora import PUBLISHED, CorpusConfig
 from serflow.config.load import hub_folder, is_local
 from serflow.config.site import SiteConfig
-from serflow.config.study import AsrConfig, CorpusConfig, StudyConfig
+from serflow.config.study import CONTRAST, AsrConfig, StudyConfig
 from serflow.digests import canonical
 from serflow.errors import UserError
 from serflow.invalidation import code_digest, tree_digest
@@ -37,16 +40,21 @@ class Plan:
 
     def __init__(self, site: SiteConfig, studies: dict[str, StudyConfig], scripts: Path) -> None:
         self.site = site
-        self.studies = studies
+        self.studies = dict(studies)
         self.scripts = scripts
         self.corpora: dict[str, CorpusConfig] = {}
         self.asr: dict[str, AsrConfig] = {}
         self._listings: dict[str, str] = {}
-        for study in studies.values():
+        for name, study in list(studies.items()):
             self.corpora.update(study.corpora)
             if study.asr is not None:
                 self.asr[study.asr.name] = study.asr
+            for contrast in study.contrasts:
+                self.studies[f"{name}{CONTRAST}{contrast}"] = study.contrast(contrast)
         self._check_models()
+        self._check_corpora()
+        for source, kind in PUBLISHED.items():
+            self.corpora.setdefault(source, kind(source=source))
 
     def _check_models(self) -> None:
         """Snakemake says nothing of a missing input while its job's output is still there."""
@@ -63,26 +71,65 @@ class Plan:
                         "correct it, or name the model's folder under 'models:' in config.yaml"
                     )
 
+    def _check_corpora(self) -> None:
+        faults = [
+            f"  {corpus}: {needs_a_licence(corpus, config.source)}"
+            for corpus, config in self.corpora.items()
+            if not self.corpus_folder(corpus)
+        ]
+        if faults:
+            raise UserError(
+                "config.yaml: these corpora are not downloaded, and `paths` does not say where "
+                "they lie:\n" + "\n".join(faults)
+            )
+
     def code(self, script: str, *modules: str) -> str:
         """Digest of a rule's script and all that it imports."""
         return code_digest(self.scripts, script, *modules)
 
     def corpus_folder(self, corpus: str) -> str:
-        """Where a corpus lies: a folder made by a rule, or the user's own."""
-        if self.corpora[corpus].source == "demo":
+        """Where a corpus lies: the user's own folder, or one made by a rule; '' where neither."""
+        own = self.site.paths.get(corpus)
+        return own or self._made_folder(corpus)
+
+    def _made_folder(self, corpus: str) -> str:
+        source = self.corpora[corpus].source
+        if source == "demo":
             return f"results/corpora/{corpus}/source"
-        return self.site.paths.get(corpus) or ""
+        return f"results/corpora/{corpus}/download" if is_open(source) else ""
 
     def corpus_source(self, corpus: str) -> list[str]:
-        """The corpus's folder as a rule's input, where a rule makes it."""
-        return [self.corpus_folder(corpus)] if self.corpora[corpus].source == "demo" else []
+        """The corpus's folder as a rule's input, where a rule makes it.
+
+        Raises
+        ------
+        UserError
+            Nobody makes it, and nobody says where it lies.
+        """
+        if self.site.paths.get(corpus):
+            return []
+        made = self._made_folder(corpus)
+        if not made:
+            raise UserError(f"corpus {needs_a_licence(corpus, self.corpora[corpus].source)}")
+        return [made]
+
+    def download(self, corpus: str) -> str:
+        """The settings of a download: where it comes from, and where its archives are kept."""
+        source = self.corpora[corpus].source
+        return canonical(
+            {
+                "corpus": corpus,
+                "source": asdict(SOURCES[source]),
+                "downloads": self.site.downloads,
+            }
+        )
 
     def corpus_listing(self, corpus: str) -> str:
         """Digest over the files of a corpus that no rule makes, taken once a run."""
         if corpus not in self._listings:
             folder = self.corpus_folder(corpus)
-            own = folder and self.corpora[corpus].source != "demo"
-            self._listings[corpus] = tree_digest(Path(folder).expanduser()) if own else ""
+            made = self.corpus_source(corpus)
+            self._listings[corpus] = "" if made else tree_digest(Path(folder).expanduser())
         return self._listings[corpus]
 
     def model_file(self, model: str) -> str:
@@ -132,6 +179,20 @@ class Plan:
         if "transcripts" in system.inputs:
             inputs["transcripts"] = self.transcripts(wildcards.study)
         return inputs
+
+    def fingerprints(self, wildcards: Any) -> list[str]:
+        """Input function: the audio fingerprints that a study's audit compares."""
+        study = self.studies[wildcards.study]
+        if not study.audit.near_duplicates:
+            return []
+        return [f"results/corpora/{corpus}/fingerprints.parquet" for corpus in study.corpora]
+
+    def contrasts(self, study: str, file: str) -> list[str]:
+        """A file of each of the study's contrasts."""
+        return [
+            f"results/{study}{CONTRAST}{contrast}/{file}"
+            for contrast in self.studies[study].contrasts
+        ]
 
     def fusion_inputs(self, wildcards: Any) -> list[str]:
         """Input function: the posteriors of a fusion's systems, in its order."""

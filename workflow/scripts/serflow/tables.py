@@ -120,8 +120,12 @@ _LISTING = {
     "path": TEXT,
     "start": NUMBER,
     "end": NUMBER,
+    "channel": NUMBER,
     "speaker": TEXT,
     "gender": TEXT,
+    "age": NUMBER,
+    "race": TEXT,
+    "ethnicity": TEXT,
     "language": TEXT,
     "session": TEXT,
     "style": TEXT,
@@ -129,17 +133,31 @@ _LISTING = {
     "text": TEXT,
     "label": TEXT,
     "label_raw": TEXT,
+    "intensity": TEXT,
     "arousal": NUMBER,
     "valence": NUMBER,
     "dominance": NUMBER,
     "recognition": NUMBER,
     "naturalness": NUMBER,
+    "partition": TEXT,
     "split": TEXT,
+    "position": NUMBER,
 }
 _VOCABULARIES = {"gender": ("female", "male"), "split": ("train", "dev", "test")}
 
-LISTING = Table(
-    "listing", _LISTING, ["utterance_id"], ["corpus", "path", "label_raw"], _VOCABULARIES
+# What a corpus's own files say. `channel` counts from 0 (missing: the mean of all), `age` is in
+# years, `partition` is the corpus's own name of the part that `split` calls train, dev or test,
+# `position` is the row's number in the corpus's own table, from 0. Without `path` an utterance is
+# text alone; without `label_raw` it can be predicted, not scored.
+LISTING = Table("listing", _LISTING, ["utterance_id"], ["corpus"], _VOCABULARIES)
+# How many raters named each label, and how intense they found it (0 to 100), by what they were
+# shown.
+VOTES = Table(
+    "votes",
+    {"utterance_id": TEXT, "view": TEXT, "label": TEXT, "votes": INTEGER, "level": NUMBER},
+    ["utterance_id", "view", "label"],
+    ["votes"],
+    {"view": ("voice", "face", "multimodal", "listeners")},
 )
 UTTERANCES = Table(
     "utterances",
@@ -150,11 +168,12 @@ UTTERANCES = Table(
         "peak_db": NUMBER,
         "rms_db": NUMBER,
         "clipped": INTEGER,
+        "silence_ratio": NUMBER,
         "audio_digest": TEXT,
         "audio_note": TEXT,
     },
     ["utterance_id"],
-    ["corpus", "path", "label_raw", "duration_s", "audio_digest"],
+    ["corpus"],
     _VOCABULARIES,
 )
 SKIPPED = Table("skipped", {"utterance_id": TEXT, "path": TEXT, "reason": TEXT}, ["utterance_id"])

@@ -16,7 +16,14 @@ class SiteConfig(Strict):
         ["demo"], description="Studies to run: names of files in studies/, without .yaml."
     )
     paths: dict[str, str | None] = Field(
-        {}, description="Folder of each corpus that is not downloaded: corpus name -> path."
+        {},
+        description="Folder of each corpus that lies on this machine: corpus name -> path. Open "
+        "corpora without one are downloaded.",
+    )
+    downloads: str = Field(
+        "results/downloads",
+        description="Where downloaded archives are kept; an archive put there by hand is verified "
+        "and used.",
     )
     models: dict[str, str] = Field(
         {}, description="Hub id -> local folder, for machines that cannot reach the hub."

@@ -2,69 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from serflow.config.base import Seeds, Strict
+from serflow.config.corpora import CorpusConfig
 from serflow.config.families.functionals import FunctionalsConfig
 from serflow.config.families.speech_classifier import SpeechClassifierConfig
 from serflow.config.families.text_classifier import TextClassifierConfig
+from serflow.config.folds import FoldsConfig
 
 # Names become folder names and Snakemake wildcards: no dots, slashes or spaces.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Count = Annotated[int, Field(ge=1)]
+# Between a study's name and that of one of its contrasts; no name holds it.
+CONTRAST = "."
 
 SystemConfig = Annotated[
     FunctionalsConfig | SpeechClassifierConfig | TextClassifierConfig,
     Field(discriminator="family"),
 ]
-
-
-class DemoCorpus(Strict):
-    """Synthetic emotional speech, made by a rule; see serflow.corpora.demo."""
-
-    source: Literal["demo"]
-    seed: int = 1
-    bad_audio: Literal["fail", "skip-and-report"] = "fail"
-
-    def reading(self, name: str) -> dict[str, Any]:
-        """Keyword arguments of the corpus module's `read`, beside the folder."""
-        return {}
-
-
-class EmodbCorpus(Strict):
-    """The Berlin Database of Emotional Speech; see serflow.corpora.emodb."""
-
-    source: Literal["emodb"]
-    subset: bool = Field(False, description="Accept a folder that holds part of the corpus.")
-    bad_audio: Literal["fail", "skip-and-report"] = Field(
-        "fail", description="What an unreadable, empty, silent or NaN file does to the run."
-    )
-
-    def reading(self, name: str) -> dict[str, Any]:
-        """Keyword arguments of the corpus module's `read`, beside the folder."""
-        return {"subset": self.subset}
-
-
-class TableCorpus(Strict):
-    """Your own corpus, as a table of paths and labels; see serflow.corpora.table."""
-
-    source: Literal["table"]
-    table: str = Field(
-        "utterances.csv", description="CSV, TSV or Parquet file in the corpus's folder."
-    )
-    columns: dict[str, str] = Field(
-        {}, description="Our column -> the table's, where the names differ."
-    )
-    bad_audio: Literal["fail", "skip-and-report"] = "fail"
-
-    def reading(self, name: str) -> dict[str, Any]:
-        """Keyword arguments of the corpus module's `read`, beside the folder."""
-        return {"corpus": name, "table": self.table, "columns": self.columns}
-
-
-CorpusConfig = Annotated[DemoCorpus | EmodbCorpus | TableCorpus, Field(discriminator="source")]
 
 
 class AsrConfig(Strict):
@@ -88,65 +46,43 @@ class LabelSettings(Strict):
 
     map: dict[str, str] = Field({}, description="Corpus label -> class; others keep their name.")
     drop: list[str] = Field([], description="Corpus labels whose utterances are left out.")
-
-
-class OfficialFolds(Strict):
-    """The corpus's own train, dev and test split, as the single fold '0'."""
-
-    protocol: Literal["official"]
-
-    def names(self) -> list[str]:
-        """Fold names, known before any data is read."""
-        return ["0"]
-
-
-class KFold(Strict):
-    """k folds over utterances, stratified by class."""
-
-    protocol: Literal["stratified_k_fold"]
-    k: Annotated[int, Field(ge=2)] = 5
-    seed: int = 0
-    dev: Literal["none", "next_fold"] = "none"
-
-    def names(self) -> list[str]:
-        """Fold names, known before any data is read."""
-        return [str(fold) for fold in range(self.k)]
-
-
-class GroupKFold(Strict):
-    """k folds over groups: no group is on both sides, classes stratified as far as that allows."""
-
-    protocol: Literal["grouped_k_fold"]
-    group: Literal["speaker", "session", "sentence_id"] = "speaker"
-    k: Annotated[int, Field(ge=2)] = 5
-    seed: int = 0
-    dev: Literal["none", "next_fold"] = "none"
-
-    def names(self) -> list[str]:
-        """Fold names, known before any data is read."""
-        return [str(fold) for fold in range(self.k)]
-
-
-class LeaveOneGroupOut(Strict):
-    """One fold per group: its utterances are the test rows."""
-
-    protocol: Literal["leave_one_group_out"]
-    group: Literal["speaker", "session", "sentence_id"] = "speaker"
-    groups: Annotated[int, Field(ge=2)] = Field(
-        description="Number of groups, and so of folds; checked against the data."
-    )
-    dev: Literal["none", "next_fold"] = Field(
-        "none", description="'next_fold': the next group is this fold's dev set."
+    unlabelled: Literal["fail", "drop"] = Field(
+        "fail", description="What utterances without a label (hidden test sets) do to the run."
     )
 
-    def names(self) -> list[str]:
-        """Fold names, known before any data is read."""
-        return [str(fold) for fold in range(self.groups)]
+
+class Acceptance(Strict):
+    """An overlap between train, dev and test that the study knows of and stands by."""
+
+    overlap: Literal[
+        "speaker", "sentence", "session", "text", "duplicate", "near_duplicate", "unknown_speaker"
+    ]
+    between: tuple[Literal["train", "dev", "test"], Literal["train", "dev", "test"]] | None = Field(
+        None, description="The two roles; null: any two."
+    )
+    reason: Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)] = Field(
+        description="Why it may stand; printed in the report."
+    )
+
+    @model_validator(mode="after")
+    def _two_roles(self) -> Acceptance:
+        if self.between is not None and self.between[0] == self.between[1]:
+            raise ValueError(f"between names one role twice: {list(self.between)}; expected two")
+        return self
 
 
-FoldsConfig = Annotated[
-    OfficialFolds | KFold | GroupKFold | LeaveOneGroupOut, Field(discriminator="protocol")
-]
+class AuditSettings(Strict):
+    """The leakage audit: what may be shared between train, dev and test, and what is warned of."""
+
+    accept: list[Acceptance] = []
+    near_duplicates: bool = Field(
+        True, description="Look for re-encoded copies by audio fingerprints."
+    )
+    min_per_class: Count = Field(10, description="Warn of classes with fewer utterances in a role.")
+    prior_shift: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1,
+        description="Warn when the class priors of train and test differ by more (total variation).",
+    )
 
 
 class PriorSettings(Strict):
@@ -203,6 +139,15 @@ class PaperValue(Strict):
     source: str
 
 
+class Contrast(Strict):
+    """The study once more under another protocol, to show side by side what the protocol does."""
+
+    folds: FoldsConfig
+    audit: AuditSettings = AuditSettings()
+    systems: list[Name] = Field([], description="Systems to train again; empty: all.")
+    note: str = Field("", description="What the reader should know of it; printed beside it.")
+
+
 class StudyConfig(Strict):
     """One study: corpora, folds, systems, priors, fusions, evaluation."""
 
@@ -210,8 +155,16 @@ class StudyConfig(Strict):
     description: str = ""
     classes: Annotated[list[str], Field(min_length=2)] = Field(description="The class order.")
     corpora: Annotated[dict[Name, CorpusConfig], Field(min_length=1)]
+    keep: dict[
+        Literal["partition", "style", "intensity", "gender", "language", "session", "speaker"],
+        list[str],
+    ] = Field({}, description="Column of the utterance table -> values whose utterances stay in.")
     labels: LabelSettings = LabelSettings()
     folds: FoldsConfig
+    audit: AuditSettings = AuditSettings()
+    contrasts: dict[Name, Contrast] = Field(
+        {}, description="Other protocols to show beside the study's own."
+    )
     asr: AsrConfig | None = Field(None, description="Needed when a system reads transcripts.")
     systems: Annotated[dict[Name, SystemConfig], Field(min_length=1)]
     seeds: Seeds = [1]
@@ -228,6 +181,34 @@ class StudyConfig(Strict):
     def has_dev(self) -> bool:
         """Whether folds carry dev rows."""
         return self.folds.protocol == "official" or self.folds.dev != "none"
+
+    def contrast(self, name: str) -> StudyConfig:
+        """The study under another of its protocols.
+
+        Fusions that fit that protocol and its systems come along; published values do not, as they
+        belong to the study's own protocol.
+        """
+        contrast = self.contrasts[name]
+        systems = contrast.systems or list(self.systems)
+        fusions = {
+            key: fusion
+            for key, fusion in self.fusions.items()
+            if set(fusion.systems) <= set(systems)
+        }
+        data = self.model_dump(
+            exclude={"contrasts", "paper_values", "fusions", "systems", "primary"}
+        )
+        return StudyConfig.model_validate(
+            {
+                **data,
+                "title": f"{self.title} ({name.replace('_', ' ')})",
+                "folds": contrast.folds.model_dump(),
+                "audit": contrast.audit.model_dump(),
+                "systems": {key: self.systems[key].model_dump() for key in systems},
+                "fusions": {key: fusion.model_dump() for key, fusion in fusions.items()},
+                "primary": self.primary if self.primary in fusions else next(iter(fusions), None),
+            }
+        )
 
     @model_validator(mode="after")
     def _hangs_together(self) -> StudyConfig:
@@ -256,10 +237,22 @@ class StudyConfig(Strict):
                 )
             if fusion.fit_on == "dev" and not self.has_dev:
                 raise ValueError(f"fusions.{name}.fit_on is 'dev', but folds have no dev rows")
-            if fusion.fit_on == "cross_fit" and self.folds.protocol == "official":
+            if fusion.fit_on == "cross_fit" and len(self.folds.names()) == 1:
                 raise ValueError(f"fusions.{name}.fit_on is 'cross_fit', but there is one fold")
             if name in self.systems:
                 raise ValueError(f"fusions.{name} has the name of a system")
+        for name, contrast in self.contrasts.items():
+            unknown = [s for s in contrast.systems if s not in self.systems]
+            if unknown:
+                raise ValueError(
+                    f"contrasts.{name} names unknown system {unknown[0]!r}; "
+                    f"the study has {', '.join(self.systems)}"
+                )
+            try:
+                self.contrast(name)
+            except ValidationError as error:
+                faults = "; ".join(str(fault["msg"]) for fault in error.errors())
+                raise ValueError(f"contrasts.{name}: {faults}") from None
         for paper in self.paper_values:
             known = self.fusions if paper.stage == "fused" else self.systems
             if paper.system not in known:

@@ -111,7 +111,7 @@ def read(root: str | Path, *, subset: bool = False) -> pd.DataFrame:
     files = gates.files_with_suffix(CORPUS, wav, ".wav", HOLDS)
     rows = gates.parse_all(CORPUS, files, parse)
     beside = root if (root / VOTES).exists() else wav.parent
-    judged = read_votes(beside / VOTES)
+    judged = read_judgements(beside / VOTES)
     unjudged = [file.name for file in files if file.stem not in judged]
     if unjudged:
         raise UserError(
@@ -158,7 +158,7 @@ def parse(file: Path) -> dict[str, Any]:
     }
 
 
-def read_votes(path: Path) -> dict[str, tuple[float, float]]:
+def read_judgements(path: Path) -> dict[str, tuple[float, float]]:
     """Read the listeners' judgements of all 816 recordings.
 
     `erkennung.txt` is Latin-1: number, file, % recognised, % natural, separated by tabs, with

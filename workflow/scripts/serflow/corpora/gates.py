@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -68,6 +69,56 @@ def files_with_suffix(corpus: str, folder: Path, suffix: str, holds: str) -> lis
     return files
 
 
+def files_below(
+    corpus: str, folder: Path, suffixes: str | tuple[str, ...], holds: str
+) -> list[Path]:
+    """Files anywhere below `folder` with one of `suffixes` in any case, sorted; links are followed.
+
+    Hidden files are passed over, as in `files_with_suffix`.
+
+    Raises
+    ------
+    UserError
+        There are none.
+    """
+    files = sorted(
+        Path(place, name)
+        for place, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if name.lower().endswith(suffixes) and not name.startswith(".")
+    )
+    if not files:
+        kinds = suffixes if isinstance(suffixes, str) else " or *".join(suffixes)
+        raise UserError(
+            f"corpus '{corpus}': no *{kinds} file in {folder} or below. {point_to(corpus, holds)}"
+        )
+    return files
+
+
+def check_once(corpus: str, root: Path, files: Iterable[Path], ids: Iterable[str]) -> None:
+    """Refuse an utterance that several files hold.
+
+    Copies of corpora often carry the whole set a second time in a nested folder.
+
+    Raises
+    ------
+    UserError
+        Names utterances and the first pair of files.
+    """
+    places: dict[str, list[Path]] = {}
+    for file, utterance in zip(files, ids, strict=True):
+        places.setdefault(utterance, []).append(file)
+    twice = {utterance: found for utterance, found in places.items() if len(found) > 1}
+    if twice:
+        first = next(iter(twice.values()))[:2]
+        pair = " and ".join(file.relative_to(root).as_posix() for file in first)
+        raise UserError(
+            f"corpus '{corpus}': {len(twice)} of {len(places)} utterances are there more than "
+            f"once in {root}: {name_some(twice)}. First: {pair}. Take one copy out, or set "
+            f"`paths: {{{corpus}: ...}}` in config.yaml to the folder of one copy."
+        )
+
+
 def parse_all(
     corpus: str, files: Iterable[Path], parse: Callable[[Path], dict[str, Any]]
 ) -> list[dict[str, Any]]:
@@ -95,6 +146,41 @@ def parse_all(
             f"{name_some(faults, 20)}. Take foreign files out of the folder, or name them back."
         )
     return rows
+
+
+def check_pairs(
+    corpus: str, audio: Iterable[str], annotated: Iterable[str], source: str, *, subset: bool
+) -> None:
+    """Refuse audio that the annotation does not name, and annotation without its audio.
+
+    Parameters
+    ----------
+    corpus : str
+    audio, annotated : iterable of str
+        Names of utterances.
+    source : str
+        Where the annotation is, for the message.
+    subset : bool
+        Accept annotation without audio. Audio without annotation is never accepted.
+
+    Raises
+    ------
+    UserError
+        Names the utterances.
+    """
+    audio, annotated = set(audio), set(annotated)
+    bare, silent = sorted(audio - annotated), sorted(annotated - audio)
+    if bare:
+        raise UserError(
+            f"corpus '{corpus}': {len(bare)} of {len(audio)} audio files are not in {source}: "
+            f"{name_some(bare, 20)}. Take them out, or unpack the annotation again."
+        )
+    if silent and not subset:
+        raise UserError(
+            f"corpus '{corpus}': {len(silent)} of {len(annotated)} utterances in {source} have no "
+            f"audio file: {name_some(silent, 20)}. Unpack the audio again, or set `subset: true` "
+            "for this corpus in the study to leave them out."
+        )
 
 
 def check_complete(
@@ -146,6 +232,11 @@ def listing(corpus: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Turn parsed rows into a checked `tables.LISTING`, sorted by utterance id.
 
     Columns that the rows do not have are filled with missing values.
+
+    Raises
+    ------
+    UserError
+        An utterance has neither audio nor text, or an id is there twice.
     """
     frame = pd.DataFrame(list(rows)).assign(corpus=corpus)
     frame = frame.reindex(columns=list(LISTING.columns)).astype(
@@ -153,4 +244,10 @@ def listing(corpus: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     )
     frame = frame.sort_values("utterance_id", ignore_index=True)
     LISTING.check(frame, f"parsed from corpus '{corpus}'")
+    bare = frame.loc[frame["path"].isna() & frame["text"].isna(), "utterance_id"]
+    if len(bare):
+        raise UserError(
+            f"corpus '{corpus}': {len(bare)} utterances have neither a path nor a text: "
+            f"{name_some(bare, 20)}"
+        )
     return frame

@@ -11,9 +11,9 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from serflow.report import sections
+from serflow.report import leakage, sections
 from serflow.report.figures import Figure
-from serflow.report.formats import count, listing, number, percent, plural, without_folders
+from serflow.report.formats import count, listing, number, percent, without_folders
 from serflow.report.headline import headline
 from serflow.report.provenance import Provenance
 from serflow.report.results import Results
@@ -85,12 +85,17 @@ def render(results: Results, figures: Mapping[str, Figure], provenance: Provenan
         asr=_asr(results),
         corpora=sections.corpora_table(results),
         folds=sections.folds_table(results),
+        audit=leakage.audit_table(results.audit),
+        audit_verdict=leakage.audit_verdict(results.audit),
+        contrasts=leakage.contrasts(results),
+        contrasts_table=leakage.contrasts_table(results),
         fold_notes=[without_folders(note) for note in results.fold_notes],
         skipped=sections.skipped_table(results),
         n_skipped=len(results.skipped),
         provenance=provenance,
         costs=sections.costs_table(provenance.costs),
         fits=sections.facts_table(provenance.facts, results.systems),
+        downloads=sections.downloads_table(provenance.downloads),
         digests=sections.digests_table(results),
         settings=settings_text(results),
     )
@@ -115,17 +120,14 @@ def _portable(tree: Any) -> Any:
 def _facts(results: Results) -> list[tuple[str, str]]:
     """The line under the title."""
     utterances = results.utterances
-    folds = results.config.folds
-    protocol = folds.protocol.replace("_", " ")
-    group = getattr(folds, "group", None)
-    n_folds = results.folds["fold"].nunique()
+    protocol = leakage.protocol_text(results.config.folds, results.folds["fold"].nunique())
     return [
         ("Study", results.study),
         ("Classes", f"{len(results.classes)}: {', '.join(results.classes)}"),
         ("Utterances", count(len(utterances))),
         ("Speakers", count(utterances["speaker"].nunique())),
         ("Systems", listing(results.systems)),
-        ("Folds", f"{protocol}{f' ({group})' if group else ''}, {plural(n_folds, 'fold')}"),
+        ("Folds", protocol),
         ("Seed" if len(results.seeds) == 1 else "Seeds", ", ".join(map(str, results.seeds))),
     ]
 

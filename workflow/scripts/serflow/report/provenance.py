@@ -10,12 +10,13 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from serflow.config.study import StudyConfig
+from serflow.digests import digest
 from serflow.report.formats import count, number
 from serflow.report.results import Results
 
@@ -27,6 +28,7 @@ PACKAGES = (
 
 # Rule -> what it does, in the order of the chain.
 STAGES = {
+    "download_corpus": "Download the corpus",
     "synthesise_demo_corpus": "Synthesise the corpus",
     "make_tiny_encoder": "Make the tiny encoder",
     "make_demo_language_model": "Make the tiny language model",
@@ -34,10 +36,12 @@ STAGES = {
     "list_utterances": "List the corpus",
     "pack_audio": "Decode and pack audio",
     "extract_functionals": "Extract functionals",
+    "extract_fingerprints": "Fingerprint audio",
     "transcribe_shard": "Transcribe",
     "join_transcripts": "Join transcripts",
     "select_utterances": "Select utterances",
     "assign_folds": "Assign folds",
+    "audit_leakage": "Audit leakage",
     "train_fold": "Train and predict",
     "export_posteriors": "Export posteriors",
     "rebalance_posteriors": "Rebalance",
@@ -51,6 +55,9 @@ MODELS = {
     "make_demo_language_model": "results/models/demo-llama",
     "make_demo_canary": "results/models/demo-canary",
 }
+
+# Files of a corpus that are listed one by one.
+_LISTED = 12
 
 # What follows the rule in the name of a benchmark file.
 _JOB = re.compile(r"(?P<name>.+)-seed-(?P<seed>\d+)(?:-fold-(?P<fold>\d+))?")
@@ -99,6 +106,28 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Download:
+    """A file that a corpus was unpacked from; or, of many, all of them together.
+
+    Attributes
+    ----------
+    corpus, name : str
+    size : int
+        Bytes.
+    digest : str
+        SHA-256; of many files, a digest over theirs.
+    checked : str
+        The published checksum that it agreed with, or why there was none.
+    """
+
+    corpus: str
+    name: str
+    size: int
+    digest: str
+    checked: str
+
+
+@dataclass(frozen=True)
 class Provenance:
     """All that is printed about the origin of a study's results."""
 
@@ -108,6 +137,7 @@ class Provenance:
     settings_digest: str
     costs: list[Cost]
     facts: dict[str, dict[str, str]]
+    downloads: list[Download] = field(default_factory=list)
 
 
 def collect(root: Path, results: Results, settings_digest: str) -> Provenance:
@@ -133,7 +163,28 @@ def collect(root: Path, results: Results, settings_digest: str) -> Provenance:
         settings_digest=settings_digest,
         costs=costs(root, results.study, results.config),
         facts=facts(root / results.study, folds),
+        downloads=[d for corpus in results.config.corpora for d in downloads(root, corpus)],
     )
+
+
+def downloads(root: Path, corpus: str) -> list[Download]:
+    """What a corpus was unpacked from; nothing where it lay on the machine already."""
+    record = root / "corpora" / corpus / "download.json"
+    if not record.is_file():
+        return []
+    files = json.loads(record.read_text(encoding="utf-8"))["fetched"]
+    if len(files) > _LISTED:
+        sums = digest(*(f"{file['name']} {file['sha256']}" for file in files))
+        size = sum(file["size"] for file in files)
+        unverified = sum(file["checksum"] is None for file in files)
+        checked = f"each with a published checksum, but for {count(unverified)}"
+        return [Download(corpus, f"{count(len(files))} files", size, sums, checked)]
+    return [
+        Download(
+            corpus, f["name"], f["size"], f["sha256"], f["checksum"] or f"none: {f['unverified']}"
+        )
+        for f in files
+    ]
 
 
 def commit_of(folder: Path) -> Commit:
@@ -249,7 +300,10 @@ def _needed(config: StudyConfig) -> Iterator[tuple[str, str]]:
     sources = {corpus.source for corpus in config.corpora.values()}
     wanted = {
         "synthesise_demo_corpus": "demo" in sources,
+        # A corpus that lies on the machine is not downloaded: shown where it was.
+        "download_corpus": False,
         "extract_functionals": "functionals" in families,
+        "extract_fingerprints": config.audit.near_duplicates,
         "transcribe_shard": config.asr is not None,
         "join_transcripts": config.asr is not None,
         "fuse_systems": bool(config.fusions),
@@ -279,6 +333,8 @@ def _belongs(rule: str, rest: str, config: StudyConfig, is_model: bool) -> bool:
         )
     if rule == "extract_functionals":
         return any(system.family == "functionals" for system in config.systems.values())
+    if rule == "extract_fingerprints":
+        return config.audit.near_duplicates
     job = _JOB.fullmatch(rest)
     if job is None:
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from serflow.config.study import StudyConfig
+from serflow.config.study import CONTRAST, StudyConfig
+from serflow.leakage.audit import AUDIT
 from serflow.posteriors import Posteriors, read_posteriors
 from serflow.tables import COMPARISONS, FOLDS, SCORES, SKIPPED, TRANSCRIPTS, UTTERANCES
 
 STAGES = ("raw", "rebalanced", "fused")
 CELL = ["system", "stage", "role", "metric", "label", "hypothesis"]
+
+
+@dataclass(frozen=True)
+class ContrastResults:
+    """What a study comes to under another protocol.
+
+    Attributes
+    ----------
+    scores, audit : DataFrame
+        `tables.SCORES` and `leakage.audit.AUDIT`.
+    """
+
+    scores: pd.DataFrame
+    audit: pd.DataFrame
+
+    @cached_property
+    def means(self) -> pd.DataFrame:
+        """As `Results.means`."""
+        return means_over_seeds(self.scores[self.scores["stage"] != "transcribed"])
 
 
 @dataclass(frozen=True)
@@ -36,12 +56,18 @@ class Results:
     fusions : mapping of (seed, fusion) to mapping
         The JSON that `fuse_systems` writes: settings and fits.
     fold_notes : list of str
+    folds_digest : str
+        Of every utterance's role in every fold.
+    audit : DataFrame
+        `leakage.audit.AUDIT`.
     dropped : mapping of str to int
         Utterances left out by corpus label.
     skipped : DataFrame
         corpus, path, reason.
     transcripts : DataFrame, optional
         `tables.TRANSCRIPTS`; None for a study without ASR.
+    contrasts : mapping of str to ContrastResults
+        By the contrast's name in the study.
     """
 
     study: str
@@ -53,9 +79,12 @@ class Results:
     utterances: pd.DataFrame
     folds: pd.DataFrame
     fold_notes: list[str]
+    folds_digest: str
+    audit: pd.DataFrame
     dropped: Mapping[str, int]
     skipped: pd.DataFrame
     transcripts: pd.DataFrame | None = None
+    contrasts: Mapping[str, ContrastResults] = field(default_factory=dict)
 
     @cached_property
     def seeds(self) -> list[int]:
@@ -91,25 +120,8 @@ class Results:
 
     @cached_property
     def means(self) -> pd.DataFrame:
-        """Scores over seeds: `value` is the mean, `sd` the standard deviation (n - 1).
-
-        With one seed, `low` and `high` are its interval; with several they are missing, as an
-        interval of one seed's test rows says nothing about the others. Indexed by `CELL`.
-        """
-        rows = self.posterior_scores.groupby(CELL, sort=False, dropna=False)
-        frame = rows.agg(
-            value=("value", "mean"),
-            sd=("value", "std"),
-            low=("low", "first"),
-            high=("high", "first"),
-            n=("n", "first"),
-            paper=("paper", "first"),
-            paper_source=("paper_source", "first"),
-        )
-        frame["paper"] = frame["paper"].astype(float)
-        if len(self.seeds) > 1:
-            frame[["low", "high"]] = np.nan
-        return frame
+        """The scores, by `means_over_seeds`."""
+        return means_over_seeds(self.posterior_scores)
 
     def score(self, system: str, stage: str, role: str, metric: str, label: str = "") -> Any:
         """One row of `means`, or None."""
@@ -157,6 +169,27 @@ class Results:
         )
 
 
+def means_over_seeds(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores over seeds: `value` is the mean, `sd` the standard deviation (n - 1).
+
+    With one seed, `low` and `high` are its interval; with several they are missing, as an
+    interval of one seed's test rows says nothing about the others. Indexed by `CELL`.
+    """
+    frame = scores.groupby(CELL, sort=False, dropna=False).agg(
+        value=("value", "mean"),
+        sd=("value", "std"),
+        low=("low", "first"),
+        high=("high", "first"),
+        n=("n", "first"),
+        paper=("paper", "first"),
+        paper_source=("paper_source", "first"),
+    )
+    frame["paper"] = frame["paper"].astype(float)
+    if scores["seed"].nunique() > 1:
+        frame[["low", "high"]] = np.nan
+    return frame
+
+
 def read_results(
     study: str,
     config: Mapping[str, Any],
@@ -167,10 +200,13 @@ def read_results(
     utterances: str,
     folds: str,
     fold_notes: str,
+    audit: str,
     dropped: str,
     skipped: Iterable[str],
     fusions: Iterable[str] = (),
     transcripts: Iterable[str] = (),
+    contrast_scores: Iterable[str] = (),
+    contrast_audits: Iterable[str] = (),
 ) -> Results:
     """Read all tables of a study from the files of one run.
 
@@ -185,6 +221,14 @@ def read_results(
     for path in map(Path, fusions):
         fitted[int(path.parts[-3].removeprefix("seed-")), path.stem] = _json(path)
     texts = [TRANSCRIPTS.read(path) for path in transcripts]
+    roles, folds_facts = FOLDS.read_with_metadata(folds)
+    contrasts = {
+        # results/emodb.random_5_fold/scores.parquet
+        Path(scored).parent.name.partition(CONTRAST)[2]: ContrastResults(
+            SCORES.read(scored), AUDIT.read(audited)
+        )
+        for scored, audited in zip(contrast_scores, contrast_audits, strict=True)
+    }
     left_out = [SKIPPED.read(path).assign(corpus=Path(path).parent.name) for path in skipped]
     return Results(
         study=study,
@@ -194,11 +238,14 @@ def read_results(
         posteriors=tables,
         fusions=fitted,
         utterances=UTTERANCES.read(utterances),
-        folds=FOLDS.read(folds),
+        folds=roles,
         fold_notes=_json(fold_notes),
+        folds_digest=folds_facts["digest"],
+        audit=AUDIT.read(audit),
         dropped=_json(dropped),
         skipped=pd.concat(left_out, ignore_index=True),
         transcripts=pd.concat(texts, ignore_index=True) if texts else None,
+        contrasts=contrasts,
     )
 
 

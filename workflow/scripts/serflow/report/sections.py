@@ -25,7 +25,7 @@ from serflow.report.formats import (
     without_folders,
 )  # fmt: skip
 from serflow.report.headline import difference_spread, spread, verdict
-from serflow.report.provenance import Cost
+from serflow.report.provenance import Cost, Download
 from serflow.report.results import Results, priors_of
 
 WHOLE = [metric for metric in METRICS.values() if metric.class_axes == 0]
@@ -416,6 +416,12 @@ def facts_table(facts: dict[str, dict[str, str]], systems: list[str]) -> Table:
     """What the systems say of their fits."""
     rows = [[name, *(by.get(system, DASH) for system in systems)] for name, by in facts.items()]
     return Table(["Fact", *systems], rows, -1)
+
+
+def downloads_table(downloads: list[Download]) -> Table:
+    """The files that corpora were unpacked from."""
+    rows = [[d.corpus, d.name, f"{count(d.size)} bytes", d.digest, d.checked] for d in downloads]
+    return Table(["Corpus", "File", "Size", "SHA-256", "Published checksum"], rows, -1)
 
 
 def digests_table(results: Results) -> Table:

@@ -1,0 +1,1 @@
+"""Getting open corpora onto this machine: addresses, transfer, verification, unpacking."""

@@ -1,0 +1,1 @@
+"""What train, dev and test must not share: copies of a recording, and the audit of all overlaps."""
