@@ -23,9 +23,9 @@ def project(tmp_path):
     return folder, emodb
 
 
-def run(folder, *targets):
+def run(folder, *targets, **environment):
     done = snakemake(
-        folder, "--cores", "2", *targets, "--config", "studies=[small]", check=False
+        folder, "--cores", "2", *targets, "--config", "studies=[small]", check=False, **environment
     )  # fmt: skip
     return done.returncode, done.stdout
 
@@ -40,15 +40,19 @@ def test_a_missing_corpus_says_what_to_put_where(project):
     assert "Traceback" not in text
 
 
-def test_no_path_at_all_says_so(project):
+def test_no_path_and_no_internet_says_where_to_put_what(project):
     folder, _ = project
     config = folder / "config.yaml"
     text = config.read_text(encoding="utf-8")
     start = text.index("emodb: ")
     config.write_text(text[:start] + "emodb: null" + text[text.index("\n", start) :], "utf-8")
-    code, text = run(folder)
+    nowhere = "http://127.0.0.1:9"
+    code, text = run(folder, http_proxy=nowhere, https_proxy=nowhere, no_proxy="")
     assert code != 0
-    assert "set paths.emodb in config.yaml" in text
+    assert "the proxy does not connect" in text
+    assert "results/downloads/emodb/download.zip and run again" in text
+    assert "paths: {emodb: ...}" in text
+    assert "Traceback" not in text
 
 
 def test_bad_audio_stops_the_run_and_names_every_file(project):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -217,6 +218,23 @@ def test_a_server_that_stalls_for_ever_is_left_for_the_next_mirror(server, folde
 def test_a_mirror_that_is_down_is_passed_over(server, folder):
     down = Remote("a.zip", ("http://127.0.0.1:9/a.zip", server.url("/a.zip")), len(DATA), MD5)
     assert fetch(down, folder, HASTY).url == server.url("/a.zip")
+
+
+def test_a_name_that_does_not_resolve_is_not_tried_again(server, folder, monkeypatch):
+    """A laptop without internet would sit through every pause of every mirror."""
+    asked, real = [], socket.getaddrinfo
+
+    def resolve(host, *arguments, **options):
+        if host != "corpus.test":
+            return real(host, *arguments, **options)
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    nowhere = Remote("a.zip", ("http://corpus.test/a.zip",), len(DATA), MD5)
+    with pytest.raises(UserError, match="a name unknown here: has this machine no internet"):
+        fetch(nowhere, folder, HASTY)
+    assert len(asked) == 1
 
 
 def test_a_redirect_is_followed(server, folder):

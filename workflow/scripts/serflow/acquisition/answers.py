@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
@@ -158,5 +159,14 @@ def sorted_out(
     if isinstance(error, requests.exceptions.ReadTimeout):
         return Interrupted(f"stalled: nothing for {stall_s:g} s")
     if isinstance(error, requests.ConnectionError):
+        if _unknown_name(error):
+            return MirrorFault("a name unknown here: has this machine no internet?")
         return Interrupted("cannot be reached, or reset the connection")
     return MirrorFault(f"{type(error).__name__}")
+
+
+def _unknown_name(error: requests.ConnectionError) -> bool:
+    """Whether the resolver is sure that there is no such name; "try again later" is not sure."""
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    cause = getattr(reason, "__cause__", None)
+    return isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME
