@@ -71,6 +71,47 @@ def test_a_study_that_does_not_hang_together_is_refused_before_any_job(tmp_path,
         load_study(altered(tmp_path, change))
 
 
+EMODB = ROOT / "studies" / "emodb.yaml"
+
+
+def test_a_contrast_is_the_study_with_other_folds_and_without_the_papers_values(tmp_path):
+    """A published value beside folds that it was not measured on would be a false comparison."""
+
+    def change(data):
+        data["contrasts"]["random_5_fold"]["systems"] = ["functionals_svm", "speech_scratch"]
+        data["paper_values"] = [PAPER | {"system": "functionals_svm"}]
+
+    study = load_study(altered(tmp_path, change, EMODB))
+    contrast = study.contrast("random_5_fold")
+    assert contrast.folds.protocol == "stratified_k_fold"
+    assert {entry.overlap for entry in contrast.audit.accept} == {"speaker", "sentence"}
+    assert contrast.systems == {name: study.systems[name] for name in contrast.systems}
+    assert list(contrast.fusions) == ["interpolation"]
+    assert contrast.primary == "interpolation"
+    assert contrast.paper_values == []
+    assert contrast.contrasts == {}
+    assert contrast.intervals == study.intervals
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"systems": ["svm"]}, "unknown system 'svm'"),
+        ({"folds": {"protocol": "official"}}, "contrasts.random_5_fold: .*there is one fold"),
+        ({"audit": {"accept": [{"overlap": "speaker", "reason": " "}]}}, "reason"),
+        ({"audit": {"accept": [{"overlap": "speakers", "reason": "x"}]}}, "overlap"),
+    ],
+)
+def test_a_contrast_that_does_not_hang_together_is_refused_before_any_job(
+    tmp_path, change, message
+):
+    def alter(data):
+        data["contrasts"]["random_5_fold"].update(change)
+
+    with pytest.raises(UserError, match=message):
+        load_study(altered(tmp_path, alter, EMODB))
+
+
 def test_the_best_epoch_is_never_chosen_without_dev_rows(tmp_path):
     def change(data):
         data["folds"] = {"protocol": "stratified_k_fold", "k": 3}

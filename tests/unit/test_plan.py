@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from serflow.config.load import load
 from serflow.config.site import SiteConfig
 from serflow.config.study import StudyConfig
+from serflow.errors import UserError
 from serflow.plan import Plan
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +65,41 @@ def test_every_seed_has_its_own_tables():
     files = plan(seeds=[1, 7]).all_posteriors("demo")
     assert len(files) == len(set(files)) == 2 * 6
     assert sum("/seed-7/" in file for file in files) == 6
+
+
+def emodb_plan(**paths):
+    site, studies = load({"studies": ["emodb"], "paths": paths}, ROOT / "studies")
+    return Plan(site, studies, ROOT / "workflow/scripts")
+
+
+def test_a_contrast_is_a_study_of_its_own_and_the_report_waits_for_it():
+    plan = emodb_plan()
+    assert plan.contrasts("emodb", "scores.parquet") == [
+        "results/emodb.random_5_fold/scores.parquet"
+    ]
+    assert plan.contrasts("emodb.random_5_fold", "scores.parquet") == []
+    own, other = (plan.settings(study, "folds") for study in ("emodb", "emodb.random_5_fold"))
+    assert "leave_one_group_out" in own
+    assert "stratified_k_fold" in other
+
+
+def test_a_corpus_with_a_folder_is_not_downloaded_and_the_report_claims_no_download(tmp_path):
+    """A download.json of an earlier run would otherwise speak for files that were not read."""
+    assert emodb_plan().downloads("emodb") == ["results/corpora/emodb/download.json"]
+    own = emodb_plan(emodb=str(tmp_path))
+    assert own.downloads("emodb") == []
+    assert own.corpus_source("emodb") == []
+
+
+@pytest.mark.parametrize("corpus", ["crema_d", "musan", "rirs_noises"])
+def test_an_open_corpus_can_be_fetched_before_any_study_names_it(corpus):
+    """`make corpora` says so; on a cluster it is the first thing to be done on the login node."""
+    assert emodb_plan().corpus_source(corpus) == [f"results/corpora/{corpus}/download"]
+
+
+def test_a_licensed_corpus_without_a_folder_says_whom_to_ask_and_is_not_planned():
+    with pytest.raises(UserError, match=r"IEMOCAP.*sail\.usc\.edu"):
+        emodb_plan().corpus_source("iemocap")
 
 
 @pytest.mark.parametrize("family", ["functionals", "speech_classifier", "text_classifier"])

@@ -30,9 +30,18 @@ from serflow.report.captions import caption_words
 from serflow.report.figures import draw_all
 from serflow.report.formats import number
 from serflow.report.headline import headline
+from serflow.report.leakage import contrasts, contrasts_table
 from serflow.report.page import render
-from serflow.report.provenance import Commit, Provenance, collect, commit_of, condensed, costs
-from serflow.report.results import Results, read_results
+from serflow.report.provenance import (
+    Commit,
+    Provenance,
+    collect,
+    commit_of,
+    condensed,
+    costs,
+    downloads,
+)
+from serflow.report.results import ContrastResults, Results, read_results
 from serflow.stacking import fuse, make_fusion
 from serflow.tables import COMPARISONS, FOLDS, SCORES, SKIPPED, TRANSCRIPTS, UTTERANCES
 
@@ -616,6 +625,51 @@ def test_costs_are_those_of_the_study_as_it_is(tmp_path):
         "Train and predict: speech": 1,
         "Measure something new": 1,
     }
+
+
+def test_the_protocols_stand_side_by_side_and_the_gain_is_theirs_minus_ours(six):
+    """A leaky number without the honest one beside it is how such numbers get believed."""
+    leaky = six.scores.copy()
+    leaky["value"] += 0.25 * ((leaky["metric"] == "uar") & (leaky["role"] == "test"))
+    leaky = leaky[leaky["system"] != six.systems[1]]
+    config = six.config.model_dump()
+    accepted = [{"overlap": "speaker", "reason": "To show what it is worth."}]
+    config["contrasts"] = {
+        "by_chance": {
+            "folds": {"protocol": "k_fold", "k": 3, "dev": "next_fold"},
+            "audit": {"accept": accepted},
+        }
+    }
+    config = StudyConfig.model_validate(config)
+    results = replace(
+        six, config=config, contrasts={"by_chance": ContrastResults(leaky, six.audit)}
+    )
+    table = contrasts_table(results)
+    assert table.groups == [("", 1), ("The study's own protocol", 2), ("by chance", 3)]
+    assert [row[-1] for row in table.rows] == ["+0.250"] * len(table.rows)
+    assert six.systems[1] not in {row[0].value for row in table.rows}
+    (shown,) = contrasts(results)
+    assert shown.protocol == "k fold, 3 folds"
+    reader = Reader(page_of(results))
+    assert not reader.wrong
+    assert "UAR gained" in reader.text
+    assert "+0.250" in reader.text
+
+
+def test_what_the_corpora_were_unpacked_from_is_on_record(tmp_path):
+    """Which bytes a number came from, and whether anyone vouched for them."""
+    record = tmp_path / "corpora" / "six" / "download.json"
+    record.parent.mkdir(parents=True)
+    one = {"name": "a.zip", "size": 5, "sha256": "ab" * 32, "checksum": None, "unverified": "old"}
+    record.write_text(json.dumps({"fetched": [one]}), encoding="utf-8")
+    (found,) = downloads(record)
+    assert (found.corpus, found.name, found.digest) == ("six", "a.zip", "ab" * 32)
+    assert found.checked == "none: old"
+    many = [one | {"name": f"{i}.wav", "checksum": "md5:0"} for i in range(100)]
+    record.write_text(json.dumps({"fetched": [*many, one]}), encoding="utf-8")
+    (found,) = downloads(record)
+    assert (found.name, found.size) == ("101 files", 505)
+    assert found.checked == "each with a published checksum, but for 1"
 
 
 def test_the_commit_of_a_folder_outside_git_is_unknown_and_no_error(tmp_path):

@@ -20,6 +20,7 @@ rule write_report:
         dropped="results/{study}/dropped.json",
         skipped=PLAN.per_corpus("results/corpora/{corpus}/skipped.parquet"),
         transcripts=lambda w: PLAN.transcripts(w.study),
+        downloads=lambda w: PLAN.downloads(w.study),
     output:
         page="results/{study}/report.html",
         headline="results/{study}/headline.txt",

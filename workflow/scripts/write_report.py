@@ -13,11 +13,13 @@ from serflow.report.results import read_results
 
 
 def main(smk, settings):
-    results = read_results(settings["study"], settings["config"], **dict(smk.input.items()))
+    inputs = dict(smk.input.items())
+    downloads = inputs.pop("downloads")
+    results = read_results(settings["study"], settings["config"], **inputs)
     figures = draw_all(results)
     # Benchmarks and facts of the fits lie beside the tables; they describe jobs that are done.
     root = Path(smk.output.page).parent.parent
-    provenance = collect(root, results, digest(smk.params.settings))
+    provenance = collect(root, results, digest(smk.params.settings), downloads)
     write_text(smk.output.headline, headline(results).text(smk.output.page))
     for name, figure in figures.items():
         write_text(smk.output[name], figure.file())

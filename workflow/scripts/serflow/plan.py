@@ -124,6 +124,14 @@ class Plan:
             }
         )
 
+    def downloads(self, study: str) -> list[str]:
+        """What is on record of a study's corpora that a rule downloads."""
+        return [
+            f"results/corpora/{corpus}/download.json"
+            for corpus, config in self.studies[study].corpora.items()
+            if not self.site.paths.get(corpus) and is_open(config.source)
+        ]
+
     def corpus_listing(self, corpus: str) -> str:
         """Digest over the files of a corpus that no rule makes, taken once a run."""
         if corpus not in self._listings:

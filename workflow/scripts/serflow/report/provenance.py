@@ -140,7 +140,9 @@ class Provenance:
     downloads: list[Download] = field(default_factory=list)
 
 
-def collect(root: Path, results: Results, settings_digest: str) -> Provenance:
+def collect(
+    root: Path, results: Results, settings_digest: str, records: Iterable[str | Path] = ()
+) -> Provenance:
     """Gather the provenance of a study.
 
     Parameters
@@ -150,6 +152,8 @@ def collect(root: Path, results: Results, settings_digest: str) -> Provenance:
     results : Results
     settings_digest : str
         Digest of the study's settings.
+    records : iterable of Path
+        `download.json` of each corpus that was downloaded.
     """
     folds = {
         (seed, system): list(table.priors)
@@ -163,21 +167,20 @@ def collect(root: Path, results: Results, settings_digest: str) -> Provenance:
         settings_digest=settings_digest,
         costs=costs(root, results.study, results.config),
         facts=facts(root / results.study, folds),
-        downloads=[d for corpus in results.config.corpora for d in downloads(root, corpus)],
+        downloads=[download for record in records for download in downloads(Path(record))],
     )
 
 
-def downloads(root: Path, corpus: str) -> list[Download]:
-    """What a corpus was unpacked from; nothing where it lay on the machine already."""
-    record = root / "corpora" / corpus / "download.json"
-    if not record.is_file():
-        return []
+def downloads(record: Path) -> list[Download]:
+    """What a corpus was unpacked from, by its `corpora/<corpus>/download.json`."""
+    corpus = record.parent.name
     files = json.loads(record.read_text(encoding="utf-8"))["fetched"]
     if len(files) > _LISTED:
         sums = digest(*(f"{file['name']} {file['sha256']}" for file in files))
         size = sum(file["size"] for file in files)
         unverified = sum(file["checksum"] is None for file in files)
-        checked = f"each with a published checksum, but for {count(unverified)}"
+        checked = "each with a published checksum"
+        checked += f", but for {count(unverified)}" if unverified else ""
         return [Download(corpus, f"{count(len(files))} files", size, sums, checked)]
     return [
         Download(
