@@ -24,6 +24,7 @@ from serflow.config.study import StudyConfig
 from serflow.evaluation import Evaluator
 from serflow.folds import folds_digest
 from serflow.leakage.audit import AUDIT, audit
+from serflow.metrics import METRICS
 from serflow.posteriors import Posteriors
 from serflow.rebalancing import rebalance
 from serflow.report.captions import caption_words
@@ -652,7 +653,7 @@ def test_the_protocols_stand_side_by_side_and_the_gain_is_theirs_minus_ours(six)
     assert shown.protocol == "k fold, 3 folds"
     reader = Reader(page_of(results))
     assert not reader.wrong
-    assert "UAR gained" in reader.text
+    assert f"{METRICS['uar'].title} gained" in reader.text
     assert "+0.250" in reader.text
 
 
