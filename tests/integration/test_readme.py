@@ -7,8 +7,25 @@ import re
 import pandas as pd
 
 from runs import ROOT, copy_workflow, snakemake
+from serflow.config.load import load_study
+from serflow.corpora.iemocap import COUNTS
 from serflow.tables import SCORES
 from small_emodb import write_small_emodb
+
+
+def yaml_blocks(heading: str) -> list[str]:
+    """The YAML under a heading of the README."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition(f"\n{heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+
+
+def test_the_iemocap_study_of_the_readme_is_valid(tmp_path):
+    (block,) = yaml_blocks("## Corpora")
+    systems = "systems: {svm: {family: functionals, classifier: svm}}\n"
+    (tmp_path / "iemocap.yaml").write_text(block + systems, encoding="utf-8")
+    study = load_study(tmp_path / "iemocap.yaml")
+    assert set(study.labels.map) | set(study.labels.drop) | set(study.classes) >= set(COUNTS)
 
 
 def test_the_own_corpus_of_the_readme_runs_to_its_report(tmp_path):
@@ -22,8 +39,7 @@ def test_the_own_corpus_of_the_readme_runs_to_its_report(tmp_path):
         "speaker": [file.name[:2] for file in files],
     }
     pd.DataFrame(table).to_csv(corpus / "utterances.csv", index=False)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    site, study = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    site, study = yaml_blocks("## Your own corpus")
     assert "/data/my corpus" in site
     (folder / "config.yaml").write_text(site.replace("/data/my corpus", str(corpus)), "utf-8")
     (folder / "studies/mine.yaml").write_text(study, encoding="utf-8")
