@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from serflow.config.folds import FoldsConfig
-from serflow.leakage.audit import ALL_FOLDS
+from serflow.leakage.audit import ALL_FOLDS, OVERLAPS
 from serflow.metrics import METRICS
 from serflow.report.formats import DASH, count, number, plural, signed
 from serflow.report.headline import spread
@@ -77,7 +77,7 @@ def audit_table(findings: pd.DataFrame) -> Table:
                     WORDS[worst],
                     DASH if whole or worst in ("ok", "not_checked") else f"{len(hit)} of {over}",
                     _amount(check, worst, hit),
-                    _words(worst, hit),
+                    _words(check, worst, hit),
                 ],
             )
         )
@@ -98,11 +98,11 @@ def _amount(check: str, status: str, hit: pd.DataFrame) -> str:
     return f"{count(worst['groups'])} in {' + '.join(count(n) for n in sides if n)} utterances"
 
 
-def _words(status: str, hit: pd.DataFrame) -> str:
+def _words(check: str, status: str, hit: pd.DataFrame) -> str:
     first = hit.iloc[0]
     said = [first["reason"], first["detail"], first["examples"]]
     if status == "ok":
-        said = [first["detail"]]
+        said = [first["detail"]] if check in OVERLAPS else []
     return "; ".join(str(text).strip() for text in said if not pd.isna(text) and str(text).strip())
 
 
