@@ -21,8 +21,8 @@ install: .venv/installed ## create .venv from requirements.lock
 demo: install ## run the demo study: the whole chain on synthetic speech
 	@$(RUN) snakemake --cores $(CORES) --quiet rules --config 'studies=[demo]'
 
-test: install ## run every test
-	@$(RUN) pytest
+test: install ## run every test, two files at a time
+	@$(RUN) pytest --numprocesses 2 --no-loadscope-reorder
 
 lint: install ## check style: ruff, snakefmt, snakemake --lint
 	$(RUN) ruff check .

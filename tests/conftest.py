@@ -8,9 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from runs import ROOT, copy_workflow, snakemake
 from small_emodb import SMALL_STUDY, with_emodb, write_small_emodb
+
+
+class OneFullRun(LoadFileScheduling):
+    """A test file to each parallel worker, and all that look at `full_run` to the same one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "full run" if file.endswith(("/test_demo.py", "/test_invalidation.py")) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log) -> OneFullRun:
+    """Used by `pytest --numprocesses`."""
+    return OneFullRun(config, log)
 
 
 @pytest.fixture(scope="session")
