@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -36,6 +38,9 @@ SENTENCES = (
 )
 VOICES = ("en+f2", "en+m3", "en+m7")
 SECOND = 16_000
+
+STYLES = ("canary-1b", "canary-1b-flash", "canary-1b-v2")
+every_style = pytest.mark.parametrize("settings", STYLES, indirect=True)
 
 
 class Memory:
@@ -97,14 +102,23 @@ def store(speech) -> Memory:
 
 
 @pytest.fixture(scope="session")
-def settings(speech, tmp_path_factory) -> Settings:
-    """A micro Canary that knows the twelve utterances."""
+def trained(speech, tmp_path_factory) -> Callable[[str], Settings]:
+    """Micro Canaries that know the twelve utterances, by style."""
     from serflow.demo.canary import make_canary
 
-    torch.set_num_threads(1)
-    model = tmp_path_factory.mktemp("größe a") / "micro.nemo"
-    make_canary(list(speech.values()), model, seed=1, steps=220)
-    return Settings("micro", "canary", str(model), batch_seconds=20)
+    @cache
+    def train(style: str) -> Settings:
+        torch.set_num_threads(1)
+        model = tmp_path_factory.mktemp("größe a") / "micro.nemo"
+        make_canary(list(speech.values()), model, seed=1, steps=150, style=style)
+        return Settings("micro", "canary", str(model), batch_seconds=20)
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def settings(request, trained) -> Settings:
+    return trained(getattr(request, "param", STYLES[0]))
 
 
 @pytest.fixture(scope="session")
@@ -114,6 +128,7 @@ def whole(store, settings, tmp_path_factory):
     return transcribe_shard(store, list(store.audio), load_engine, journal, settings)
 
 
+@every_style
 def test_canary_transcribes_what_it_was_trained_on(whole, speech):
     TRANSCRIPTS.check(whole, "test")
     assert whole["utterance_id"].tolist() == list(speech)
@@ -145,6 +160,7 @@ def test_shards_together_equal_one(whole, store, settings, tmp_path):
     assert parts == dict(whole.set_index("utterance_id")["text"])
 
 
+@every_style
 def test_order_and_size_of_batches_do_not_change_the_text(whole, store, settings):
     engine = load_engine(settings)
     inputs = list(store.audio.values())
@@ -155,6 +171,7 @@ def test_order_and_size_of_batches_do_not_change_the_text(whole, store, settings
     assert [clean(text) for text in single] == expected
 
 
+@every_style
 def test_an_unpacked_folder_and_a_folder_with_an_archive_load_like_the_archive(
     whole, store, settings, tmp_path
 ):
@@ -166,13 +183,17 @@ def test_an_unpacked_folder_and_a_folder_with_an_archive_load_like_the_archive(
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("settings", "change", "message"),
     [
-        ({"language": "et"}, r"does not know 'et'; it knows de, en, es, fr"),
-        ({"model": "/nowhere/model.nemo"}, r"there is no /nowhere/model.nemo"),
-        ({"model": "broken.nemo"}, r"cannot load .*broken.nemo as a NeMo model"),
-        ({"model": "not-a-model"}, r"holds 0 .nemo files"),
+        *(
+            (style, {"language": "et"}, r"does not know 'et'; it knows de, en, es, fr$")
+            for style in STYLES
+        ),
+        (STYLES[0], {"model": "/nowhere/model.nemo"}, r"there is no /nowhere/model.nemo"),
+        (STYLES[0], {"model": "broken.nemo"}, r"cannot load .*broken.nemo as a NeMo model"),
+        (STYLES[0], {"model": "not-a-model"}, r"holds 0 .nemo files"),
     ],
+    indirect=["settings"],
 )
 def test_a_wrong_model_or_language_stops_before_any_audio_is_read(
     change, message, settings, tmp_path

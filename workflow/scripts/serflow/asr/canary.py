@@ -8,6 +8,7 @@ Interspeech 2024. https://huggingface.co/nvidia/canary-1b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,10 @@ quiet_nemo()
 from nemo.collections.asr.models import ASRModel, EncDecMultiTaskModel  # noqa: E402
 from nemo.collections.asr.models.aed_multitask_models import (  # noqa: E402
     MultiTaskTranscriptionConfig,
+)
+from nemo.collections.common.tokenizers.aggregate_tokenizer import AggregateTokenizer  # noqa: E402
+from nemo.collections.common.tokenizers.canary_tokenizer import (  # noqa: E402
+    CANARY_SPECIAL_TOKENIZER,
 )
 from nemo.core.connectors.save_restore_connector import SaveRestoreConnector  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
@@ -123,10 +128,13 @@ def load(settings: Settings) -> Canary:
 
 def languages(model: EncDecMultiTaskModel) -> list[str]:
     """Codes of the languages that a Canary transcribes, sorted."""
-    tokens = getattr(model.tokenizer, "special_tokens", {})
-    # Among "<|pnc|>", "<|en|>", "<|0|>", ... the languages are the two lower-case letters.
-    codes = [token.strip("<|>") for token in tokens]
-    return sorted({code for code in codes if len(code) == 2 and code.isalpha() and code.islower()})
+    tokenizer = model.tokenizer
+    if isinstance(tokenizer, AggregateTokenizer):
+        # By its parts, for the special tokens of the flash models name all languages of ISO 639-1.
+        return sorted(set(tokenizer.langs) - {CANARY_SPECIAL_TOKENIZER})
+    # One tokenizer for all, with "<|pnc|>", "<|en|>", "<|0|>", ... among its pieces (canary-1b-v2).
+    codes = [re.fullmatch(r"<\|([a-z]{2})\|>", piece) for piece in tokenizer.vocab]
+    return sorted(code[1] for code in codes if code)
 
 
 def _restore(model: str) -> ASRModel:

@@ -1,8 +1,7 @@
 """A tiny Canary that really transcribes: NVIDIA's classes and prompts in a `.nemo` file of 1.5 MB.
 
-Prompt format and tokenizers are those of nvidia/canary-1b: special tokens, and a SentencePiece model
-for each language, in one aggregate. Trained in seconds on the sentences of a closed vocabulary, it
-stands where the hub model cannot be downloaded.
+Trained in seconds on the sentences of a closed vocabulary, it stands where the hub model cannot be
+downloaded.
 """
 
 from __future__ import annotations
@@ -12,10 +11,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import sentencepiece
 import soxr
 import torch
 from numpy.typing import NDArray
@@ -23,29 +20,11 @@ from torch import Tensor, nn
 from torch.nn.functional import ctc_loss
 from torch.nn.utils.rnn import pad_sequence
 
-from serflow.asr.canary import prompt_slots  # first: it quiets NeMo
 from serflow.audio import SAMPLE_RATE
+from serflow.demo.canary_config import MELS, SIZE, Style, configuration  # first: it quiets NeMo
 
 from nemo.collections.asr.models import EncDecMultiTaskModel  # isort: skip
 from nemo.utils.app_state import AppState  # isort: skip
-from omegaconf import DictConfig, OmegaConf  # isort: skip
-
-LANGUAGES = ("en", "de", "es", "fr")
-SPECIAL = (
-    "<|nospeech|>",
-    "<pad>",
-    "<|endoftext|>",
-    "<|startoftranscript|>",
-    "<|pnc|>",
-    "<|nopnc|>",
-    "<|translate|>",
-    "<|transcribe|>",
-    *(f"<|{language}|>" for language in LANGUAGES),
-)
-LETTERS = "abcdefghijklmnopqrstuvwxyz '"
-PIECES = 64  # of a language's tokenizer
-
-SIZE, LAYERS, HEADS, CHANNELS, MELS = 64, 2, 4, 24, 40
 
 STEPS, BATCH, LEARNING_RATE, WARMUP = 450, 16, 3e-3, 50
 # Speed factors of the audio: a shorter vocal tract, a higher voice. There are few training speakers.
@@ -61,6 +40,7 @@ def make_canary(
     out: str | Path,
     seed: int,
     steps: int = STEPS,
+    style: Style = "canary-1b",
 ) -> None:
     """Train a tiny Canary on `pairs` and save it.
 
@@ -74,13 +54,15 @@ def make_canary(
         The same seed gives the same weights on the same machine and number of threads.
     steps : int
         Of the optimiser.
+    style : {"canary-1b", "canary-1b-flash", "canary-1b-v2"}
+        Whose prompt and tokenizers; see `serflow.demo.canary_config`.
     """
     torch.manual_seed(seed)
     # NeMo would look for parts of a model that this process restored earlier.
     AppState().model_restore_path = None
     texts = [text for _, text in pairs]
     with tempfile.TemporaryDirectory() as scratch:
-        model = EncDecMultiTaskModel(cfg=_configuration(_tokenizers(Path(scratch), texts)))
+        model = EncDecMultiTaskModel(cfg=configuration(style, texts, Path(scratch)))
         _Training(model, pairs, np.random.default_rng(seed)).run(steps)
         whole = Path(scratch) / "model.nemo"
         model.eval().save_to(str(whole))  # it copies the tokenizers' files from `scratch`
@@ -212,168 +194,8 @@ class _Training:
 def _dialog(model: EncDecMultiTaskModel, text: str) -> dict[str, Tensor]:
     """Token ids of prompt (`context_ids`), text (`answer_ids`) and both, by the model's formatter."""
     formatter = model.prompt
-    language = formatter.PROMPT_LANGUAGE_SLOT  # which of the aggregate's tokenizers
-    slots = prompt_slots(model.prompt_format, "en", pnc=False)
+    # The language says which of an aggregate's tokenizers to use; a single one does not heed it.
+    answer = {"text": text, formatter.PROMPT_LANGUAGE_SLOT: "en"}
     return formatter.encode_dialog(
-        [
-            {"role": "user", "slots": {**slots, language: "spl_tokens"}},
-            {"role": formatter.OUTPUT_ROLE, "slots": {"text": text, language: "en"}},
-        ]
-    )
-
-
-def _tokenizers(folder: Path, texts: Sequence[str]) -> dict[str, Any]:
-    special = _train_pieces(folder / "special", SPECIAL, len(SPECIAL) + 2, "unigram", SPECIAL)
-    english = _train_pieces(folder / "english", [*texts, LETTERS], PIECES, "bpe")
-    return {
-        "dir": None,
-        "type": "agg",
-        # One set of pieces, but a range of ids for each language.
-        "langs": {"spl_tokens": special, **{name: dict(english) for name in LANGUAGES}},
-        "custom_tokenizer": {
-            "_target_": "nemo.collections.common.tokenizers.canary_tokenizer.CanaryTokenizer",
-            "tokenizers": None,
-        },
-    }
-
-
-def _train_pieces(
-    folder: Path, lines: Sequence[str], size: int, kind: str, symbols: Sequence[str] = ()
-) -> dict[str, str]:
-    folder.mkdir()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines),
-        model_prefix=str(folder / "tokenizer"),
-        vocab_size=size,
-        model_type=kind,
-        user_defined_symbols=list(symbols),
-        character_coverage=1.0,
-        hard_vocab_limit=False,
-        bos_id=-1,
-        eos_id=-1,
-        num_threads=1,
-        remove_extra_whitespaces=False,
-        normalization_rule_name="identity",  # the default table adds 240 kB
-        minloglevel=2,
-    )
-    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
-    names = [pieces.id_to_piece(number) for number in range(pieces.get_piece_size())]
-    (folder / "vocab.txt").write_text("\n".join(names), encoding="utf-8")
-    return {"dir": str(folder), "type": "bpe"}
-
-
-def _configuration(tokenizer: dict[str, Any]) -> DictConfig:
-    """canary-1b's configuration at a small size, without dropout."""
-    modules = "nemo.collections.asr.modules"
-    no_dropout = {"ffn_dropout": 0.0, "attn_score_dropout": 0.0, "attn_layer_dropout": 0.0}
-    slots = prompt_slots("canary", "en", pnc=False)
-    return OmegaConf.create(
-        {
-            "prompt_format": "canary",
-            "prompt_defaults": [{"role": "user", "slots": slots}],
-            "sample_rate": SAMPLE_RATE,
-            "label_smoothing": 0.0,
-            "use_loss_mask_for_prompt": True,
-            "tokenizer": tokenizer,
-            "model_defaults": {
-                "asr_enc_hidden": SIZE,
-                "lm_enc_hidden": SIZE,
-                "lm_dec_hidden": SIZE,
-            },
-            "preprocessor": {
-                "_target_": f"{modules}.AudioToMelSpectrogramPreprocessor",
-                "sample_rate": SAMPLE_RATE,
-                "normalize": "per_feature",
-                "window_size": 0.025,
-                "window_stride": 0.01,
-                "window": "hann",
-                "features": MELS,
-                "n_fft": 512,
-                "log": True,
-                "frame_splicing": 1,
-                "dither": 0.0,
-                "pad_to": 0,
-                "pad_value": 0.0,
-            },
-            "spec_augment": None,
-            "encoder": {
-                "_target_": f"{modules}.ConformerEncoder",
-                "feat_in": MELS,
-                "feat_out": -1,
-                "n_layers": LAYERS,
-                "d_model": SIZE,
-                "subsampling": "dw_striding",
-                "subsampling_factor": 8,
-                "subsampling_conv_channels": CHANNELS,
-                "causal_downsampling": False,
-                "ff_expansion_factor": 4,
-                "self_attention_model": "rel_pos",
-                "n_heads": HEADS,
-                "att_context_size": [-1, -1],
-                "xscaling": False,
-                "untie_biases": True,
-                "pos_emb_max_len": 5000,
-                "conv_kernel_size": 9,
-                "conv_norm_type": "batch_norm",
-                "dropout": 0.0,
-                "dropout_pre_encoder": 0.0,
-                "dropout_emb": 0.0,
-                "dropout_att": 0.0,
-            },
-            "transf_encoder": {
-                "_target_": f"{modules}.transformer.transformer_encoders.TransformerEncoder",
-                "num_layers": 0,
-                "hidden_size": SIZE,
-                "inner_size": 4 * SIZE,
-                "num_attention_heads": HEADS,
-                "mask_future": False,
-                "pre_ln": True,
-                "pre_ln_final_layer_norm": True,
-                **no_dropout,
-            },
-            "transf_decoder": {
-                "_target_": f"{modules}.transformer.get_nemo_transformer",
-                "model_name": None,
-                "pretrained": False,
-                "encoder": None,
-                "pre_ln_final_layer_norm": True,
-                "config_dict": {
-                    "max_sequence_length": 128,
-                    "num_token_types": 0,
-                    "embedding_dropout": 0.0,
-                    "learn_positional_encodings": False,
-                    "hidden_size": SIZE,
-                    "inner_size": 4 * SIZE,
-                    "num_layers": 1,
-                    "num_attention_heads": HEADS,
-                    "hidden_act": "relu",
-                    "pre_ln": True,
-                    "vocab_size": None,
-                    **no_dropout,
-                },
-            },
-            "head": {
-                "_target_": "nemo.collections.asr.parts.submodules.token_classifier.TokenClassifier",
-                "num_layers": 1,
-                "activation": "relu",
-                "log_softmax": True,
-                "hidden_size": SIZE,
-                "num_classes": None,
-                "dropout": 0.0,
-                "use_transformer_init": True,
-            },
-            "decoding": {  # as released
-                "strategy": "beam",
-                "return_best_hypothesis": True,
-                "beam": {"beam_size": 1, "len_pen": 0.0, "max_generation_delta": 50},
-            },
-            "loss": {
-                "_target_": (
-                    "nemo.collections.common.losses.smoothed_cross_entropy.SmoothedCrossEntropyLoss"
-                ),
-                "label_smoothing": 0.0,
-                "pad_id": None,
-            },
-            "optim": {"name": "adamw", "lr": 1e-3},
-        }
+        [*formatter.get_default_dialog_slots(), {"role": formatter.OUTPUT_ROLE, "slots": answer}]
     )
