@@ -146,6 +146,18 @@ def cut_off(size: int) -> Fault:
     return fault
 
 
+def cut_off_again(size: int) -> Fault:
+    """Go on where Range asks for it, hang up after `size` more bytes."""
+
+    def fault(handler: Handler, body: bytes) -> None:
+        send, handler.send = handler.send, lambda rest: send(rest[:size])
+        handler.serve(body)
+        handler.send = send
+        handler.hang_up()
+
+    return fault
+
+
 def reset(size: int) -> Fault:
     """Reset the connection after `size` bytes, as a NAT or a firewall does."""
 
@@ -191,6 +203,15 @@ def instead(other: bytes) -> Fault:
 
     def fault(handler: Handler, body: bytes | None) -> None:
         handler.answer(200, other)
+
+    return fault
+
+
+def encoded(encoding: str, body: bytes) -> Fault:
+    """Send the body under a Content-Encoding that was not asked for."""
+
+    def fault(handler: Handler, _: bytes | None) -> None:
+        handler.answer(200, body, {"Content-Encoding": encoding})
 
     return fault
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib
 import io
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 import zipfile
+import zlib
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 
@@ -22,6 +24,8 @@ import pytest
 
 from runs import ROOT
 from serflow.acquisition.acquire import acquire
+from serflow.acquisition.contents import Unfit
+from serflow.acquisition.repositories import files_behind
 from serflow.acquisition.source import LfsTree, Record, Remote, Source
 from serflow.acquisition.sources import SOURCES, is_open, needs_a_licence
 from serflow.acquisition.transfer import Patience
@@ -179,11 +183,65 @@ def test_nothing_is_unpacked_before_all_is_verified(server, tmp_path):
 def test_a_damaged_archive_without_a_checksum_is_fetched_anew_by_the_next_run(server, tmp_path):
     toy = archives(server)
     server.fail("/two.zip", instead(server.files["/two.zip"][:-30]))
-    with pytest.raises(UserError, match=r"truncated or corrupt.*Moved to two\.zip\.rejected"):
+    with pytest.raises(UserError, match=r"truncated or corrupt.*moved to two\.zip\.rejected"):
         acquire("toy", toy, tmp_path / "d", tmp_path / "folder", HASTY)
     assert not (tmp_path / "folder").exists()
     acquire("toy", toy, tmp_path / "d", tmp_path / "folder", HASTY)
     assert len(tree_of(tmp_path / "folder")) == 2
+
+
+UNFIT = {
+    "cut short": zip_of({"top/wav/b.wav": b"b" * 9})[:-30],
+    "a file below a file": zip_of({"a": b"1", "a/b.wav": b"2"}),
+    "a name too long for a disk": zip_of({"x" * 300: b"1"}),
+    "another archive's bomb": zip_of({"top/wav/b.wav": bytes(2 * 10**6)}),
+}
+
+
+@pytest.mark.parametrize("bad", UNFIT.values(), ids=UNFIT)
+def test_an_unverified_archive_that_does_not_unpack_is_had_from_the_next_mirror(
+    server, tmp_path, bad
+):
+    """Set aside after the download was over, it came from the first mirror again and again."""
+    toy = archives(server)
+    server.files["/bad.zip"] = bad
+    two = replace(toy.archives[1], urls=(server.url("/bad.zip"), server.url("/two.zip")))
+    toy = replace(toy, archives=(toy.archives[0], two))
+    record = acquire("toy", toy, tmp_path / "d", tmp_path / "folder", HASTY)
+    assert tree_of(tmp_path / "folder") == {"top/wav/a.wav": b"a", "top/wav/b.wav": b"b" * 9}
+    assert record["fetched"][1]["url"] == server.url("/two.zip")
+    assert (tmp_path / "d/toy/two.zip.rejected").read_bytes() == bad
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d", "folder"]
+
+
+@pytest.mark.parametrize("bad", UNFIT.values(), ids=UNFIT)
+def test_an_unverified_archive_that_lies_here_and_does_not_unpack_is_set_aside(
+    server, tmp_path, bad
+):
+    """A clash of names was no fault of the archive: every run failed alike."""
+    (tmp_path / "d/toy").mkdir(parents=True)
+    (tmp_path / "d/toy/two.zip").write_bytes(bad)
+    acquire("toy", archives(server), tmp_path / "d", tmp_path / "folder", HASTY)
+    assert (tmp_path / "d/toy/two.zip.rejected").read_bytes() == bad
+    assert len(tree_of(tmp_path / "folder")) == 2
+
+
+@pytest.mark.parametrize("linked", [True, False])
+@pytest.mark.parametrize("name", ["top/wav/a.wav", "top/wav", "top/wav/a.wav/b.csv"])
+def test_a_single_file_never_replaces_what_was_unpacked(
+    server, tmp_path, monkeypatch, name, linked
+):
+    def no_links(path, target):
+        raise OSError(errno.EPERM, "no links on this disk")
+
+    if not linked:
+        monkeypatch.setattr(os, "link", no_links)
+    server.files["/table"] = b"RIFF"
+    table = Remote(name, (server.url("/table"),), unverified="a plain file")
+    toy = replace(archives(server), files=(table,))
+    with pytest.raises(UserError, match=rf"{name}: its place is taken by .* one\.zip, two\.zip"):
+        acquire("toy", toy, tmp_path / "d", tmp_path / "folder", HASTY)
+    assert not (tmp_path / "folder").exists()
 
 
 def test_a_verified_archive_that_unpacks_to_too_much_is_kept(server, tmp_path):
@@ -240,10 +298,63 @@ def test_pointers_that_are_not_what_they_should_be_are_refused(server, tmp_path,
     if fault == "one missing":
         del inside[f"AudioWAV/{name}"]
     inside[f"AudioWAV/{name}"] = WAVS[name] if fault == "audio instead" else inside.get("x", b"")
-    server.files["/pointers.zip"] = b"nothing" if fault == "no zip" else zip_of(inside)
+    server.files["/pointers.zip"] = b"PK nothing" if fault == "no zip" else zip_of(inside)
     expected = "not a zip of pointers" if fault == "no zip" else "5 git-LFS pointers.*6 expected"
     with pytest.raises(UserError, match=expected):
         acquire("toy", toy, tmp_path / "d", tmp_path / "folder", HASTY)
+
+
+def flipped(data, position):
+    changed = bytearray(data)
+    changed[position] ^= 0xFF
+    return bytes(changed)
+
+
+def damaged_pointers(kind):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in WAVS.items():
+            archive.writestr(f"AudioWAV/{name}", pointer_to(data))
+    whole = buffer.getvalue()
+    if kind == "bad stream":
+        return flipped(whole, whole.index(b"AudioWAV") + len(f"AudioWAV/{next(iter(WAVS))}"))
+    # The offset of the list of members, in the last record: a seek to before the file's beginning.
+    end = whole.rindex(b"PK\5\6")
+    return whole[: end + 12] + (1 << 31).to_bytes(4, "little") + whole[end + 16 :]
+
+
+@pytest.mark.parametrize("kind", ["bad stream", "bad place"])
+def test_a_damaged_zip_of_pointers_is_set_aside_and_had_from_the_next_mirror(
+    server, tmp_path, kind
+):
+    """It gave a traceback, and stayed where it was."""
+    toy = lfs(server)
+    server.files["/bad.zip"] = damaged_pointers(kind)
+    tree = toy.trees[0]
+    for urls in (("/bad.zip",), ("/bad.zip", "/pointers.zip")):
+        pointers = replace(tree.pointers, urls=tuple(map(server.url, urls)))
+        toy = replace(toy, trees=(replace(tree, pointers=pointers),))
+        if len(urls) == 1:
+            with pytest.raises(
+                UserError, match=r"not a zip of pointers.*moved to pointers\.zip\.rej"
+            ):
+                acquire("toy", toy, tmp_path / "d", tmp_path / "folder", HASTY)
+        else:
+            acquire("toy", toy, tmp_path / "d", tmp_path / "folder", HASTY)
+        assert (tmp_path / "d/toy/pointers.zip.rejected").exists()
+    assert len(tree_of(tmp_path / "folder")) == 7
+
+
+@pytest.mark.parametrize("error", [zlib.error("invalid code"), OSError(22, "Invalid argument")])
+def test_whatever_a_reader_of_zips_raises_is_said_of_the_pointers(tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    (tmp_path / "p.zip").write_bytes(zip_of({"AudioWAV/a.wav": b"x"}))
+    monkeypatch.setattr(zipfile.ZipFile, "read", fail)
+    tree = LfsTree(Remote("p.zip", (), unverified="made on demand"), "AudioWAV", ".wav", 1, ())
+    with pytest.raises(Unfit, match=r"p\.zip: not a zip of pointers"):
+        files_behind(tree, tmp_path / "p.zip")
 
 
 def test_a_zenodo_record_gives_its_audio_verified_by_its_own_checksum(server, tmp_path):
@@ -286,12 +397,14 @@ def test_a_listing_cannot_name_a_file_outside_the_folder(server, tmp_path, name)
     assert not list(tmp_path.rglob("evil*"))
 
 
-@pytest.mark.parametrize("body", [b"not json", b"[]", b'{"data": {}}', b"\xff\xfe"])
-def test_a_listing_that_is_none_is_said(server, tmp_path, body):
+@pytest.mark.parametrize("body", [b"not json", b"[]", b'{"data": {}}', b"{\xff\xfe", b"\xff\xfe"])
+def test_a_listing_that_is_none_is_said_and_asked_for_again(server, tmp_path, body):
     toy = dataverse(server)
-    server.files["/api/datasets/:persistentId/"] = body
-    with pytest.raises(UserError, match="not the listing of a dataverse record"):
+    server.fail("/api/datasets/:persistentId/", instead(body))
+    with pytest.raises(UserError, match=r"not the listing of a dataverse record|no \.json file"):
         acquire("toy", toy, tmp_path / "d", tmp_path / "f", HASTY)
+    acquire("toy", toy, tmp_path / "d", tmp_path / "f", HASTY)
+    assert len(tree_of(tmp_path / "f")) == 6
 
 
 def test_two_runs_at_once_share_the_downloads_without_harm(server, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import signal
@@ -25,6 +26,8 @@ from serflow.errors import UserError
 from unreliable_server import (
     UnreliableServer,
     cut_off,
+    cut_off_again,
+    encoded,
     endless,
     instead,
     other_range,
@@ -35,8 +38,9 @@ from unreliable_server import (
     whole_file,
 )
 
-DATA = np.random.default_rng(0).bytes(400_000)
-OTHER = np.random.default_rng(1).bytes(400_000)
+DATA = b"PK" + np.random.default_rng(0).bytes(399_998)
+OTHER = b"PK" + np.random.default_rng(1).bytes(399_998)
+LONG = b"PK" + np.random.default_rng(2).bytes((4 << 20) - 2)
 HASTY = Patience(connect_s=2.0, stall_s=0.3, attempts=3, pause_s=0.01, longest_s=2.0)
 MD5 = f"md5:{hashlib.md5(DATA).hexdigest()}"
 PAGE = b"\n<!DOCTYPE html><title>Log in</title>"
@@ -185,6 +189,33 @@ def test_bytes_of_two_mirrors_that_do_not_fit_are_fetched_anew_from_one(server, 
     assert (folder / "a.zip").read_bytes() == DATA
 
 
+LIVELOCKS = {
+    "416 to every range": [cut_off(2 << 20), status(416)],
+    "another range": [cut_off(2 << 20), other_range],
+    "no range, breaks here and there": [cut_off(2 << 20), cut_off(200_000)],
+}
+
+
+@pytest.mark.parametrize("faults", LIVELOCKS.values(), ids=LIVELOCKS)
+def test_a_mirror_that_gets_no_farther_than_before_is_left_for_the_next(server, folder, faults):
+    """Two megabytes that come again and again are no progress: it was asked for ever."""
+    server.files |= {"/a.zip": LONG, "/b.zip": LONG}
+    server.fail("/a.zip", *faults * 20)
+    checksum = f"md5:{hashlib.md5(LONG).hexdigest()}"
+    wanted = remote(server, "/a.zip", "/b.zip", size=len(LONG), checksum=checksum)
+    assert fetch(wanted, folder, HASTY).url == server.url("/b.zip")
+    assert len(server.asked["/a.zip"]) == HASTY.attempts
+
+
+def test_a_mirror_that_breaks_often_but_gets_on_is_kept(server, folder):
+    server.files["/a.zip"] = LONG
+    server.fail("/a.zip", *[cut_off_again(1 << 20)] * 3)
+    checksum = f"md5:{hashlib.md5(LONG).hexdigest()}"
+    fetch(remote(server, size=len(LONG), checksum=checksum), folder, replace(HASTY, attempts=2))
+    assert (folder / "a.zip").read_bytes() == LONG
+    assert len(server.asked["/a.zip"]) == 4
+
+
 def test_503_with_retry_after_is_waited_for(server, folder):
     server.fail("/a.zip", status(503, Retry_After="1"))
     start = time.monotonic()
@@ -197,6 +228,40 @@ def test_retry_after_a_date_is_waited_for_and_one_in_the_past_is_not(server, fol
     start = time.monotonic()
     fetch(remote(server), folder, HASTY)
     assert time.monotonic() - start < 1
+
+
+ODD_HEADERS = {
+    "a pause in superscript": status(503, Retry_After="\u00b2"),
+    "a pause in a zone beyond all": status(
+        503, Retry_After=f"Mon, 01 Jan 2024 00:00:00 +{'9' * 20}"
+    ),
+    "a redirect to half an address": status(302, Location="http://[::1/x"),
+    "a redirect to no host": status(302, Location=f"http://{'a' * 70}.xn--/"),
+}
+
+
+@pytest.mark.parametrize("fault", ODD_HEADERS.values(), ids=ODD_HEADERS)
+def test_a_header_that_cannot_be_read_is_the_mirrors_fault(server, folder, fault):
+    """Each of them gave a traceback."""
+    server.fail("/a.zip", *[fault] * 5)
+    fetch(remote(server, "/a.zip", "/b.zip"), folder, HASTY)
+    assert (folder / "a.zip").read_bytes() == DATA
+    server.fail("/a.zip", fault)
+    with pytest.raises(UserError, match=r"a\.zip: (an address|HTTP 503)"):
+        fetch(remote(server), folder / "anew", replace(HASTY, attempts=1))
+
+
+def test_a_length_that_cannot_be_read_is_none(server, folder):
+    server.fail(
+        "/a.zip",
+        lambda handler, body: (
+            handler.begin(200, {"Content-Length": "\u00b2", "Connection": "close"}),
+            handler.send(body),
+            handler.hang_up(),
+        ),
+    )
+    fetch(remote(server), folder, HASTY)
+    assert (folder / "a.zip").read_bytes() == DATA
 
 
 def test_a_server_that_asks_for_an_hour_is_left_for_the_next_mirror(server, folder):
@@ -256,6 +321,86 @@ def test_an_empty_file_is_no_file_though_no_size_is_known(server, folder):
     with pytest.raises(UserError, match="is empty"):
         fetch(unpublished(server), folder, HASTY)
     assert only(folder) == []
+
+
+PAGES = {
+    "an error in JSON": b'{"message":"API rate limit exceeded"}',
+    "an error in XML": b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
+    "a page after a comment": b"<!-- portal --><html><body>log in</body></html>",
+    "a page without its beginning": b"<head><title>log in</title>",
+    "a page after blank lines": b"\r\n" * 100 + b"<html>",
+    "a gzip": gzip.compress(b"ActorID,Age"),
+}
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.xz", "a.wav", "a.csv"])
+def test_200_with_what_the_name_does_not_promise_is_had_from_the_next_mirror(
+    server, folder, name, page
+):
+    """Without a checksum it was kept for ever, and the second mirror never asked."""
+    good = {"zip": DATA, "xz": b"\xfd7zXZ\0...", "wav": b"RIFF....WAVE", "csv": b"ActorID,Age\n"}
+    server.files |= {"/1": page, "/2": good[name.rpartition(".")[2]]}
+    wanted = replace(unpublished(server, "/1", "/2"), name=name)
+    assert fetch(wanted, folder, HASTY).url == server.url("/2")
+    assert only(folder) == [name]
+    (folder / name).write_bytes(page)
+    assert fetch(wanted, folder, HASTY).url == server.url("/2"), "left by an earlier version"
+    assert only(folder) == [name, f"{name}.rejected"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", b'\xef\xbb\xbf"Stimulus_Number","Filename"\r\n'),
+        ("a.csv", "Länge;größer <als>\n".encode("latin-1")),
+        ("a.txt", b"[laughter] and {noise}"),
+        ("a.json", b' \n{"files": []}'),
+        ("a.html", b"<!doctype html>"),
+        ("a.tar", b"any name" + bytes(1000)),
+        ("LICENSE", b"words"),
+    ],
+)
+def test_what_the_name_promises_is_taken(server, folder, name, content):
+    server.files["/1"] = content
+    fetch(replace(unpublished(server, "/1"), name=name), folder, HASTY)
+    assert (folder / name).read_bytes() == content
+
+
+def test_a_published_checksum_says_more_than_a_name(server, folder):
+    data = b"{no zip}"
+    server.files["/a.zip"] = data
+    wanted = remote(server, size=len(data), checksum=f"md5:{hashlib.md5(data).hexdigest()}")
+    fetch(wanted, folder, HASTY)
+    assert (folder / "a.zip").read_bytes() == data
+
+
+@pytest.mark.parametrize("kind", [remote, unpublished])
+def test_a_compressed_body_is_taken_whole_or_not_at_all(server, folder, kind):
+    """One that was cut short by a proxy, its length set right, counted as whole."""
+    packed = gzip.compress(DATA)
+    server.fail("/a.zip", encoded("gzip", packed[:200_000]), encoded("gzip", packed))
+    fetch(kind(server), folder, HASTY)
+    assert (folder / "a.zip").read_bytes() == DATA
+    assert server.asked["/a.zip"] == [None, None], "ranges of it would count other bytes"
+
+
+def test_a_compressed_body_that_always_ends_early_is_had_from_the_next_mirror(server, folder):
+    server.fail("/a.zip", *[encoded("x-gzip", gzip.compress(DATA)[:-9])] * 5)
+    assert fetch(unpublished(server, "/a.zip", "/b.zip"), folder, HASTY).url.endswith("/b.zip")
+
+
+def test_a_gzip_that_is_called_compressed_is_not_unpacked(server, folder):
+    packed = gzip.compress(DATA)
+    server.fail("/a.zip", encoded("gzip", packed))
+    fetch(replace(unpublished(server), name="a.tar.gz"), folder, HASTY)
+    assert (folder / "a.tar.gz").read_bytes() == packed
+
+
+def test_a_compression_that_was_not_asked_for_is_the_mirrors_fault(server, folder):
+    server.fail("/a.zip", encoded("br", DATA))
+    with pytest.raises(UserError, match="compressed by 'br', which was not asked for"):
+        fetch(unpublished(server), folder, HASTY)
 
 
 WRONG = {

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import random
 import shutil
@@ -71,7 +74,7 @@ def tree_of(folder):
 def refused(archive, place, message, **limits):
     """The archive is refused, by name, and leaves nothing in its folder or beside it."""
     before = {path for path in place.parent.rglob("*") if path != archive}
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(ArchiveFault, match=message) as caught:
         unpacked(archive, place / "corpus", **limits)
     text = str(caught.value)
     assert text.startswith(str(archive)) and "\n" not in text
@@ -196,7 +199,24 @@ def test_a_name_given_twice_is_refused(place, suffix, second):
         with tarfile.open(place / "a.tar", "w") as file:
             add(file, "a.wav", b"1")
             add(file, second, b"2")
-    refused(place / f"a.{suffix}", place, "a.wav.* is there twice|a.wav: File exists")
+    refused(
+        place / f"a.{suffix}", place, "a.wav.* is there twice|'a.wav' cannot be made: File exists"
+    )
+
+
+CLASHES = {
+    "a file below a file": {"a": b"1", "a/b.wav": b"2"},
+    "a file in a folder's place": {"a/b.wav": b"2", "a": b"1"},
+    "a long name": {"x" * 256 + ".wav": b"1"},
+    "a long name of a folder": {"x" * 256 + "/a.wav": b"1"},
+}
+
+
+@pytest.mark.parametrize("suffix", ["zip", "tar"])
+@pytest.mark.parametrize("tree", CLASHES.values(), ids=CLASHES)
+def test_names_that_no_disk_can_hold_are_the_archives_fault(place, suffix, tree):
+    """As a fault of the disk they kept a wrong archive from being replaced."""
+    refused(archive_of(place / f"a.{suffix}", tree), place, "cannot be made|is there twice")
 
 
 @pytest.mark.parametrize("suffix", ["zip", "tar.gz", "tar.xz"])
@@ -228,9 +248,37 @@ def test_a_truncated_archive_gives_one_line(place, suffix, share):
     refused(archive, place, "truncated or corrupt")
 
 
-def test_a_tar_cut_off_between_two_members_is_not_taken_for_a_whole_one(place):
-    archive = archive_of(place / "a.tar", {"a": bytes(512), "b": bytes(512)})
-    archive.write_bytes(archive.read_bytes()[:1024])
+BLOCK = tarfile.BLOCKSIZE
+# Members of a header and a block each: 0 a, 2 b, 4 the end.
+HALVES = {
+    "cut off between two members": lambda tar: tar[: 2 * BLOCK],
+    "cut off in a header": lambda tar: tar[: 2 * BLOCK + 100],
+    "one zero block at its end": lambda tar: tar[: 5 * BLOCK],
+    "zeros over a header": lambda tar: tar[: 2 * BLOCK] + bytes(BLOCK) + tar[3 * BLOCK :],
+    "zeros over a member": lambda tar: tar[: 2 * BLOCK] + bytes(2 * BLOCK) + tar[2 * BLOCK :],
+    "noise over a header": lambda tar: tar[: 2 * BLOCK] + NOISE[:BLOCK] + tar[3 * BLOCK :],
+    "more behind its end": lambda tar: tar + b"more",
+}
+PACKED = {"tar": bytes, "tar.gz": gzip.compress, "tar.bz2": bz2.compress, "tar.xz": lzma.compress}
+
+
+@pytest.mark.parametrize("suffix", PACKED)
+@pytest.mark.parametrize("half", HALVES)
+def test_a_tar_that_ends_early_is_not_taken_for_a_whole_one(place, suffix, half):
+    """Python's tarfile stops at the first block that is no header, and says nothing."""
+    archive = archive_of(place / "a.tar", {"a": bytes(range(256)) * 2, "b": bytes(range(256)) * 2})
+    whole = archive.read_bytes()
+    archive.unlink()
+    archive = place / f"a.{suffix}"
+    archive.write_bytes(PACKED[suffix](whole))
+    unpacked(archive, place / "good")
+    archive.write_bytes(PACKED[suffix](HALVES[half](whole)))
+    refused(archive, place, "truncated or corrupt")
+
+
+def test_what_follows_the_gzip_of_a_tar_is_refused(place):
+    archive = archive_of(place / "a.tar.gz", TREE)
+    archive.write_bytes(archive.read_bytes() + b"more")
     refused(archive, place, "truncated or corrupt")
 
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import socket
 import time
+import zlib
+from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
+from serflow.acquisition.contents import disguised
 from serflow.acquisition.source import Remote
 
 _CHUNK = 1 << 16
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
-_NOT_DATA = {
-    b"version https://git-lfs": "a git-LFS pointer instead of the file",
-    b"<!doctype html": "a web page instead of the file: it wants a login, or the file has moved",
-    b"<html": "a web page instead of the file: it wants a login, or the file has moved",
-}
+_GZIP = {"gzip", "x-gzip"}
+# Names that are none, such as S3's "aws-chunked", are not here: the bytes are as they should be.
+_UNREADABLE = {"deflate", "compress", "br", "zstd"}
 
 
 class MirrorFault(Exception):  # noqa: N818 - a fault of the mirror, not an error of ours
@@ -45,19 +47,16 @@ class Interrupted(Exception):  # noqa: N818 - a try may be interrupted and go on
 
 def shown(url: str) -> str:
     """An address fit for logs: no user, no password, no query (pre-signed addresses hold keys)."""
-    parts = urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "an address that is none"
     return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
 
 
-def disguised(head: bytes) -> str | None:
-    """What the first bytes show to be no data file, in a phrase."""
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    return next((what for sign, what in _NOT_DATA.items() if start.startswith(sign)), None)
-
-
 def check_status(
-    response: requests.Response, have: int, condition: str | None, size: int | None
+    response: requests.Response, have: int, condition: str | None, remote: Remote
 ) -> int:
     """Bytes that the body goes on from.
 
@@ -68,8 +67,7 @@ def check_status(
         Bytes that were not asked for.
     condition : str or None
         The validator under which they are still good.
-    size : int or None
-        Bytes of the whole file.
+    remote : Remote
 
     Raises
     ------
@@ -80,10 +78,12 @@ def check_status(
     """
     status = response.status_code
     if status == 206:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-        fits = found and int(found[1]) == have > 0
-        if found and found[2] != "*" and size is not None:
-            fits = fits and int(found[2]) == size
+        span = response.headers.get("Content-Range", "")
+        found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)", span)
+        # A range of a compressed body counts other bytes than those that are here.
+        fits = found and int(found[1]) == have > 0 and not _compressed(response, remote.name)
+        if found and found[2] != "*" and remote.size is not None:
+            fits = fits and int(found[2]) == remote.size
         if condition and condition.startswith('"'):  # some servers take no notice of If-Range
             fits = fits and response.headers.get("ETag", condition) == condition
         if not fits:
@@ -105,47 +105,76 @@ def check_start(response: requests.Response, first: bytes, remote: Remote) -> No
     Raises
     ------
     MirrorFault
-        A web page, a git-LFS pointer, or another length than expected.
+        A web page, a git-LFS pointer, what cannot be of that name, or another length than expected.
     """
-    what = disguised(first)
-    announced = announced_length(response, 0)
+    what = disguised(first, remote.name, bool(remote.checksum))
+    announced = announced_length(response, 0, remote.name)
     if what is None and remote.size is not None and announced not in (None, remote.size):
         what = f"{announced:,} bytes by its Content-Length, {remote.size:,} expected"
     if what is not None:
         raise MirrorFault(f"sends {what}")
 
 
-def announced_length(response: requests.Response, have: int) -> int | None:
+def announced_length(response: requests.Response, have: int, name: str) -> int | None:
     """The whole file's length in bytes by the headers."""
     length = response.headers.get("Content-Length", "")
-    if not length.isdigit() or response.headers.get("Content-Encoding", "identity") != "identity":
+    if not re.fullmatch("[0-9]{1,18}", length) or _compressed(response, name):
         return None
     return have + int(length)
 
 
-def read_piece(response: requests.Response, stall_s: float) -> bytes:
-    """The bytes that came in: `iter_content` would lose a broken piece, up to a chunk."""
-    try:
-        return response.raw.read1(_CHUNK, decode_content=True)
-    except ReadTimeoutError:
-        raise Interrupted(f"stalled: nothing for {stall_s:g} s") from None
-    except (HTTPError, OSError):
-        raise Interrupted("the connection broke") from None
+def pieces(response: requests.Response, name: str, stall_s: float) -> Iterator[bytes]:
+    """The bytes as they come in.
+
+    `iter_content` would lose a broken piece, up to a chunk, and urllib3 takes a compressed body
+    that ends early for a whole one.
+
+    Raises
+    ------
+    Interrupted
+        Nothing comes, or the body ends early.
+    MirrorFault
+        It is compressed in a way that was not asked for.
+    """
+    compressed = _compressed(response, name)
+    body = gzip.GzipFile(fileobj=response.raw, mode="rb") if compressed else response.raw
+    while True:
+        try:
+            piece = body.read1(_CHUNK)
+        except ReadTimeoutError:
+            raise Interrupted(f"stalled: nothing for {stall_s:g} s", anew=compressed) from None
+        except EOFError:
+            raise Interrupted("its compressed body ends early", anew=True) from None
+        except (HTTPError, OSError, zlib.error):
+            raise Interrupted("the connection broke", anew=compressed) from None
+        if not piece:
+            return
+        yield piece
+
+
+def _compressed(response: requests.Response, name: str) -> bool:
+    """Whether the body is the file, compressed by gzip for the way."""
+    header = response.headers.get("Content-Encoding", "").lower()
+    encodings = {encoding.strip() for encoding in header.split(",")}
+    if encodings & _UNREADABLE:
+        raise MirrorFault(f"sends it compressed by '{header}', which was not asked for")
+    # Some servers call a file so that is a gzip itself.
+    return bool(encodings & _GZIP) and not name.lower().endswith((".gz", ".tgz"))
 
 
 def _retry_after(response: requests.Response) -> float | None:
     """Seconds that a server asks to wait."""
     text = response.headers.get("Retry-After", "")
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
 def sorted_out(
-    error: requests.RequestException, connect_s: float, stall_s: float
+    error: requests.RequestException | HTTPError | ValueError, connect_s: float, stall_s: float
 ) -> MirrorFault | Interrupted:
     """The fault in a few words of our own: the library's hold the whole address, keys and all."""
     if isinstance(error, requests.exceptions.SSLError):
@@ -162,6 +191,10 @@ def sorted_out(
         if _unknown_name(error):
             return MirrorFault("a name unknown here: has this machine no internet?")
         return Interrupted("cannot be reached, or reset the connection")
+    if isinstance(error, ValueError):
+        return MirrorFault(
+            f"an address on the way, or a header, is malformed ({type(error).__name__})"
+        )
     return MirrorFault(f"{type(error).__name__}")
 
 

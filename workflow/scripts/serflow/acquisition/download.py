@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,8 @@ from pathlib import Path
 import requests
 from tqdm import tqdm
 
-from serflow.acquisition.answers import MirrorFault, disguised, shown
+from serflow.acquisition.answers import MirrorFault, shown
+from serflow.acquisition.contents import Unfit, disguised
 from serflow.acquisition.source import Remote
 from serflow.acquisition.transfer import Patience, discard, transfer
 from serflow.errors import UserError
@@ -62,12 +63,14 @@ def fetch(
     patience: Patience | None = None,
     session: requests.Session | None = None,
     bar: bool = True,
+    check: Callable[[Path], object] | None = None,
 ) -> Fetched:
     """Bring one file to `folder / remote.name`.
 
     A file that lies there and is right is taken without touching the network. One that is wrong is
     set aside as `name.rejected`. A part that an earlier run left is gone on with. Size and checksum
-    are right before the file gets its name.
+    are right before the file gets its name. One without a checksum is shown to its reader as well:
+    if it is not fit it is set aside, and the next mirror is asked.
 
     Parameters
     ----------
@@ -77,6 +80,8 @@ def fetch(
     session : requests.Session, optional
     bar : bool
         Show the bytes as they come.
+    check : callable, optional
+        Raises `Unfit` for a file that its reader cannot use. Not asked where there is a checksum.
 
     Raises
     ------
@@ -88,11 +93,9 @@ def fetch(
     faults = []
     if path.is_file():
         try:
-            return _verified(remote, path, "")
+            return _fit(_verified(remote, path, ""), path, check)
         except MirrorFault as fault:
-            aside = path.with_name(path.name + ".rejected")
-            path.replace(aside)
-            faults.append(f"{path} as it lay here: {fault}; moved to {aside.name}")
+            faults.append(f"{path} as it lay here: {fault}; moved to {_set_aside(path)}")
     part = path.with_name(path.name + ".part")
     with (
         nullcontext(session) if session else requests.Session() as used,
@@ -108,20 +111,37 @@ def fetch(
         for url in remote.urls:
             try:
                 fetched = _from_mirror(used, url, remote, part, patience or Patience(), progress)
+                part.replace(path)
+                discard(part)
+                return _fit(fetched, path, check)
             except MirrorFault as fault:
-                faults.append(f"{shown(url)}: {fault}")
+                aside = f"; moved to {_set_aside(path)}" if path.is_file() else ""
+                faults.append(f"{shown(url)}: {fault}{aside}")
                 if bar:
                     print(faults[-1], flush=True)
-                continue
-            part.replace(path)
-            discard(part)
-            return fetched
     size = f"{remote.size:,} bytes" if remote.size is not None else "size unknown"
     raise UserError(
         f"cannot get {remote.name} ({size}, {remote.checksum or 'no published checksum'}):\n"
         + "".join(f"  {fault}\n" for fault in faults)
         + f"Run again to go on where it broke off, or download it by hand to {path} and run again."
     )
+
+
+def _fit(fetched: Fetched, path: Path, check: Callable[[Path], object] | None) -> Fetched:
+    """What its reader says of a file that nothing else vouches for."""
+    if check and not fetched.checksum:
+        try:
+            check(path)
+        except Unfit as fault:
+            raise MirrorFault(str(fault)) from None
+    return fetched
+
+
+def _set_aside(path: Path) -> str:
+    """The new name of a file that would be taken for the right one for ever."""
+    aside = path.with_name(path.name + ".rejected")
+    path.replace(aside)
+    return aside.name
 
 
 def _from_mirror(
@@ -157,13 +177,13 @@ def _verified(remote: Remote, path: Path, url: str) -> Fetched:
     Raises
     ------
     MirrorFault
-        They differ, or the file is a web page or a git-LFS pointer.
+        They differ, or the file is a web page, a git-LFS pointer or not what its name says.
     """
     kind, _, expected = (remote.checksum or "sha256:").partition(":")
     size = path.stat().st_size
     hashes = {name: hashlib.new(name, usedforsecurity=False) for name in {"sha256", kind}}
     with path.open("rb") as file:
-        what = disguised(file.read(256))
+        what = disguised(file.read(_BLOCK), remote.name, bool(remote.checksum))
         if what is None and remote.size is not None and size != remote.size:
             what = f"{size:,} bytes, {remote.size:,} expected"
         if what is None and remote.size is None and not size:

@@ -15,8 +15,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from serflow.acquisition.contents import Unfit
 from serflow.acquisition.source import LfsTree, Record, Remote
-from serflow.acquisition.unpack import safe_path
+from serflow.acquisition.unpack import BROKEN, ArchiveFault, safe_path
 from serflow.errors import UserError, name_some
 
 _POINTER = re.compile(
@@ -36,21 +37,25 @@ def files_of(record: Record, listing: Path) -> list[Remote]:
 
     Raises
     ------
-    UserError
+    Unfit
         The JSON is not what such a repository sends, or lists no file of the wanted kinds, or one
-        that is restricted.
+        whose name leads out of the folder.
+    UserError
+        A file is restricted.
     """
     read = {"zenodo": _zenodo, "dataverse": _dataverse}[record.kind]
     try:
         found = read(json.loads(listing.read_text(encoding="utf-8")), record)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
+    except ArchiveFault as fault:
+        raise Unfit(f"{listing}: {fault}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Unfit(
             f"{listing}: not the listing of a {record.kind} record "
-            f"({type(error).__name__}: {error}). Delete it and run again."
+            f"({type(error).__name__}: {error})"
         ) from None
     wanted = [remote for remote in found if remote.name.lower().endswith(record.suffixes)]
     if not wanted:
-        raise UserError(
+        raise Unfit(
             f"{listing}: lists no {' or '.join(record.suffixes)} file among its {len(found)}: "
             f"{name_some(remote.name for remote in found)}. The record has changed."
         )
@@ -60,7 +65,10 @@ def files_of(record: Record, listing: Path) -> list[Remote]:
 def _zenodo(answer: dict[str, Any], record: Record) -> list[Remote]:
     return [
         Remote(
-            str(safe_path(file["key"])), (file["links"]["self"],), file["size"], file["checksum"]
+            str(safe_path(file["key"])),
+            (file["links"]["self"],),
+            int(file["size"]),
+            file["checksum"],
         )
         for file in answer["files"]
     ]
@@ -82,7 +90,7 @@ def _dataverse(answer: dict[str, Any], record: Record) -> list[Remote]:
                     f"{server.scheme}://{server.netloc}/api/access/datafile/{int(data['id'])}"
                     for server in servers
                 ),
-                data["filesize"],
+                int(data["filesize"]),
                 f"{given['type'].replace('-', '').lower()}:{given['value']}",
             )
         )
@@ -94,8 +102,9 @@ def files_behind(tree: LfsTree, archive: Path) -> list[Remote]:
 
     Raises
     ------
-    UserError
-        The zip is none, holds something else than pointers, or not as many as there should be.
+    Unfit
+        The zip is none or damaged, holds something else than pointers, or not as many as there
+        should be.
     """
     files, others = [], []
     try:
@@ -113,15 +122,15 @@ def files_behind(tree: LfsTree, archive: Path) -> list[Remote]:
                 name = str(safe_path(f"{tree.folder}/{path.name}"))
                 urls = tuple(base + quote(name) for base in tree.media)
                 files.append(Remote(name, urls, int(match[2]), f"sha256:{match[1].decode()}"))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise UserError(
-            f"{archive}: not a zip of pointers ({error}). Delete it and run again."
-        ) from None
+    except ArchiveFault as fault:
+        raise Unfit(f"{archive}: {fault}") from None
+    except (*BROKEN, RuntimeError) as error:  # the latter: encrypted
+        raise Unfit(f"{archive}: not a zip of pointers ({error})") from None
     names = {remote.name for remote in files}
     if others or len(names) != tree.count or len(files) != tree.count:
         also = f", and {len(others)} that are none: {name_some(others)}" if others else ""
-        raise UserError(
+        raise Unfit(
             f"{archive}: {len(files)} git-LFS pointers of {tree.folder}/*{tree.suffix}, "
-            f"{tree.count} expected{also}. Delete it and run again."
+            f"{tree.count} expected{also}"
         )
     return sorted(files, key=lambda remote: remote.name)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from serflow.acquisition.answers import (
     Interrupted,
@@ -27,17 +28,16 @@ from serflow.acquisition.answers import (
     announced_length,
     check_start,
     check_status,
-    read_piece,
+    pieces,
     shown,
     sorted_out,
 )
+from serflow.acquisition.contents import HEAD
 from serflow.acquisition.source import Remote
 from serflow.digests import digest
 from serflow.errors import UserError
 
-# Enough to tell a web page or a git-LFS pointer from data.
-_HEAD = 64
-# Less than this between two interruptions does not count as getting on.
+# Less than this beyond all that was reached before does not count as getting on.
 _PROGRESS = 1 << 20
 
 
@@ -50,7 +50,7 @@ class Patience:
     connect_s, stall_s : float
         Seconds until a connection, or a transfer in which nothing arrives, counts as broken.
     attempts : int
-        Tries per mirror; those that got on by a megabyte are not counted.
+        Tries per mirror; those that got on by a megabyte, beyond all before, are not counted.
     pause_s : float
         Seconds before the second try; doubled for each one after it.
     longest_s : float
@@ -97,17 +97,19 @@ def transfer(
     UserError
         The disk is full, or too small for the file.
     """
-    failed, resumed = 0, False
+    failed, farthest, resumed = 0, 0, False
     while True:
-        before = _length(part)
         try:
             resumed |= _attempt(session, url, remote, part, patience, arrived)
             return resumed
         except Interrupted as interruption:
+            # Beyond the farthest: bytes that came a second time are no progress.
+            reached = _length(part)
+            failed = 1 if reached - farthest >= _PROGRESS else failed + 1
+            farthest = max(farthest, reached)
             if interruption.anew:
                 discard(part)
             resumed |= _length(part) > 0
-            failed = 1 if _length(part) - before >= _PROGRESS else failed + 1
             pause = interruption.pause_s
             if pause is None:
                 pause = min(patience.pause_s * 2 ** (failed - 1), patience.longest_s)
@@ -147,17 +149,19 @@ def _attempt(
         response = session.get(
             url, headers=headers, stream=True, timeout=(patience.connect_s, patience.stall_s)
         )
-    except requests.RequestException as error:
+    except (requests.RequestException, HTTPError, ValueError) as error:
+        # The latter two: requests does not translate what a redirect's address makes of them.
         raise sorted_out(error, patience.connect_s, patience.stall_s) from None
     with response:
-        have = check_status(response, have, condition, remote.size)
+        have = check_status(response, have, condition, remote)
+        coming = pieces(response, remote.name, patience.stall_s)
         piece = b""
-        while len(piece) < _HEAD and (more := read_piece(response, patience.stall_s)):
+        while len(piece) < HEAD and (more := next(coming, b"")):
             piece += more
         if not have:
             check_start(response, piece, remote)
             _start(part, url, response)
-        length, total = have, announced_length(response, have)
+        length, total = have, announced_length(response, have, remote.name)
         most = remote.most if remote.size is None else remote.size
         arrived(length)
         try:
@@ -167,7 +171,7 @@ def _attempt(
                     file.write(piece)
                     length += len(piece)
                     arrived(length)
-                    piece = read_piece(response, patience.stall_s)
+                    piece = next(coming, b"")
         except OSError as error:
             raise _disk_fault(error, part) from None
     if piece:

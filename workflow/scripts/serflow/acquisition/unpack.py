@@ -7,6 +7,7 @@ can be written through one.
 
 from __future__ import annotations
 
+import errno
 import lzma
 import os
 import re
@@ -24,12 +25,14 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
+from serflow.acquisition.contents import Unfit
 from serflow.errors import UserError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _CLUTTER = ("__MACOSX", ".DS_Store")
 _BLOCK = 1 << 20
-_BROKEN = (
+# What the readers of damaged archives raise.
+BROKEN = (
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
@@ -40,9 +43,11 @@ _BROKEN = (
     ValueError,
     struct.error,
 )
+# In a folder that was empty these come from the archive: `a` beside `a/b`, or too long a name.
+_NAMES_CLASH = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
-class ArchiveFault(UserError):  # noqa: N818 - a fault of the file, not an error of ours
+class ArchiveFault(Unfit):
     """An archive that is damaged, or that holds what is not unpacked."""
 
 
@@ -93,9 +98,6 @@ def safe_path(name: str) -> PurePosixPath:
 def assembled(folder: Path, strip: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside `folder`, and rename it to `folder` on success.
 
-    Leftovers of runs that were killed are removed: the caller sees to it that no other run is at
-    work on this folder.
-
     Parameters
     ----------
     folder : Path
@@ -103,10 +105,7 @@ def assembled(folder: Path, strip: bool = False) -> Iterator[Path]:
     strip : bool
         If all lies in a single folder, leave that folder out.
     """
-    _remove_leftovers(folder)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
-    try:
+    with scratch(folder) as partial:
         yield partial
         inner = partial
         entries = list(partial.iterdir())
@@ -115,6 +114,20 @@ def assembled(folder: Path, strip: bool = False) -> Iterator[Path]:
         if folder.exists():
             folder.rename(folder.with_name(f".{folder.name}.{os.getpid()}.old.partial"))
         inner.rename(folder)
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder`, and remove it.
+
+    Leftovers of runs that were killed are removed as well: the caller sees to it that no other run
+    is at work on this folder.
+    """
+    _remove_leftovers(folder)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
     finally:
         _remove_leftovers(folder)
 
@@ -127,7 +140,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path, most: int, members: int) -> Unpacked:
-    """Unpack an archive into `folder`, which should be one of `assembled`.
+    """Unpack an archive into `folder`, which should be one of `assembled` or `scratch`.
 
     Files get the modes of new files. Times, owners and permissions are not taken over.
 
@@ -145,7 +158,8 @@ def unpack(archive: Path, folder: Path, most: int, members: int) -> Unpacked:
     ------
     ArchiveFault
         It is damaged, unpacks to more than it may, or has a member that is encrypted, a device, a
-        link out of it, named twice, or named to leave the folder. Part of it may lie in `folder`.
+        link out of it, or named twice, below another file, at too great length, or to leave the
+        folder. Part of it may lie in `folder`.
     UserError
         The disk is full.
     """
@@ -156,6 +170,9 @@ def unpack(archive: Path, folder: Path, most: int, members: int) -> Unpacked:
     except ArchiveFault as fault:
         raise ArchiveFault(f"{archive}: {fault}") from None
     except OSError as error:
+        if error.errno in _NAMES_CLASH:
+            name = os.path.relpath(error.filename or folder, folder)
+            raise ArchiveFault(f"{archive}: {name!r} cannot be made: {error.strerror}") from None
         raise UserError(
             f"{archive}: cannot be unpacked: {error.filename or folder}: {error.strerror}"
         ) from None
@@ -212,7 +229,7 @@ def _unbroken(parts: Iterator[Any], where: str = "") -> Iterator[Any]:
             part = next(parts)
         except StopIteration:
             return
-        except _BROKEN as error:
+        except BROKEN as error:
             at = f" at {where!r}" if where else ""
             reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
             raise ArchiveFault(f"truncated or corrupt{at} ({reason})") from None
@@ -237,8 +254,21 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
             yield _Member(info.filename, kind, lambda info=info: file.open(info))
 
 
+class _Header(tarfile.TarInfo):
+    """Refuses what `tarfile` takes for the archive's end: a header cut off, damaged or missing."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from None
+
+
 def _tar_members(archive: Path) -> Iterator[_Member]:
-    with tarfile.open(archive) as file:
+    with tarfile.open(archive, tarinfo=_Header) as file:
         for info in file:
             target = ""
             if info.isdir():
@@ -252,8 +282,10 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
             else:
                 raise ArchiveFault(f"{info.name!r} is a device or a pipe")
             yield _Member(info.name, kind, lambda info=info: file.extractfile(info), target)
-        if archive.name.lower().endswith(".tar"):
-            # A plain tar that was cut off between two members looks like a whole one otherwise.
-            file.fileobj.seek(file.offset)
-            if file.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise EOFError("its end is missing")
+        # The first of the two zero blocks that end a tar was read. One cut off between two members,
+        # or with zeros over one of them, looks like a whole one otherwise.
+        if file.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise EOFError("its end is missing")
+        while block := file.fileobj.read(_BLOCK):
+            if block.strip(b"\0"):
+                raise EOFError("there is more behind its end")
