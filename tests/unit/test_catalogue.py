@@ -10,7 +10,7 @@ import pytest
 
 from runs import ROOT
 from serflow.acquisition.sources import SOURCES
-from serflow.catalogue import CORPORA, banner, page, states
+from serflow.catalogue import CORPORA, banner, others, page, states
 from serflow.config.corpora import PUBLISHED
 from serflow.config.site import SiteConfig
 
@@ -55,6 +55,14 @@ def test_the_list_tells_present_missing_downloaded_downloadable_and_licensed_apa
     advice = " ".join(found["iemocap"].advice)
     for part in ("13.0 GB", "https://sail.usc.edu/iemocap/", "paths: {iemocap: /folder}"):
         assert part in advice
+
+
+def test_a_misspelt_name_under_paths_is_pointed_out(tmp_path):
+    site = SiteConfig(paths={"crema-d": str(tmp_path), "mine": "/nope"})
+    assert others(site) == [
+        ("crema-d", f"{tmp_path}; no published corpus, did you mean 'crema_d'?"),
+        ("mine", "/nope: no such folder"),
+    ]
 
 
 def test_make_corpora_prints_the_list_without_a_traceback(tmp_path):

@@ -91,6 +91,17 @@ def test_a_corpus_with_a_folder_is_not_downloaded_and_the_report_claims_no_downl
     assert own.corpus_source("emodb") == []
 
 
+@pytest.mark.parametrize("key", ["emo_db", "Emodb"])
+def test_a_folder_under_a_misspelt_name_is_not_downloaded_over(tmp_path, key):
+    """606 MB of CREMA-D came down beside the copy under `paths: {crema-d: ...}`."""
+    with pytest.raises(UserError, match=f"paths.{key}, and none for the corpus 'emodb'"):
+        emodb_plan(**{key: str(tmp_path)})
+
+
+def test_folders_of_other_studies_corpora_are_no_misspelling(tmp_path):
+    assert emodb_plan(mine=str(tmp_path), ravdess=str(tmp_path)).corpora["emodb"]
+
+
 @pytest.mark.parametrize("corpus", ["crema_d", "musan", "rirs_noises"])
 def test_an_open_corpus_can_be_fetched_before_any_study_names_it(corpus):
     """`make corpora` says so; on a cluster it is the first thing to be done on the login node."""

@@ -6,6 +6,7 @@ python -m serflow.catalogue page docs/corpora.md
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 import sys
@@ -63,7 +64,7 @@ def states(site: SiteConfig, results: Path) -> list[State]:
         own = site.paths.get(corpus)
         record = results / "corpora" / corpus / "download.json"
         if own and Path(own).expanduser().is_dir():
-            state, advice = "present", [own]
+            state, advice = "present", [f"{own} (looked into when it is read)"]
         elif own:
             state, advice = "missing", [f"paths.{corpus} in config.yaml is {own}: no such folder"]
         elif record.is_file():
@@ -72,6 +73,18 @@ def states(site: SiteConfig, results: Path) -> list[State]:
             state = "downloadable" if source.is_open else "needs a licence"
             advice = how_to_get(corpus, source)
         found.append(State(corpus, source.title, state, advice))
+    return found
+
+
+def others(site: SiteConfig) -> list[tuple[str, str]]:
+    """The folders under `paths` that are of no published corpus: one's own, or a misspelt name."""
+    found = []
+    for corpus, own in site.paths.items():
+        if own and corpus not in SOURCES:
+            there = Path(own).expanduser().is_dir()
+            nearest = difflib.get_close_matches(corpus, SOURCES, n=1, cutoff=0.7)
+            hint = f"; no published corpus, did you mean '{nearest[0]}'?" if nearest else ""
+            found.append((corpus, f"{own}{'' if there else ': no such folder'}{hint}"))
     return found
 
 
@@ -176,6 +189,8 @@ def main(arguments: Sequence[str]) -> None:
     for row in rows:
         print(f"{row.corpus:{width}}  {row.state:15}  {row.title}")
         print(*(f"{'':{width}}  {line}" for line in row.advice), "", sep="\n")
+    for corpus, own in others(site):
+        print(f"paths.{corpus}: {own}", "", sep="\n")
     print("Your own: a table of paths and labels, `source: table` in a study (docs/corpora.md).")
 
 

@@ -5,6 +5,7 @@ Imported by the Snakefile, so nothing here imports pandas or torch.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -72,6 +73,8 @@ class Plan:
                     )
 
     def _check_corpora(self) -> None:
+        for corpus in self.corpora:
+            self._check_path_names(corpus)
         faults = [
             f"  {corpus}: {needs_a_licence(corpus, config.source)}"
             for corpus, config in self.corpora.items()
@@ -81,6 +84,22 @@ class Plan:
             raise UserError(
                 "config.yaml: these corpora are not downloaded, and `paths` does not say where "
                 "they lie:\n" + "\n".join(faults)
+            )
+
+    def _check_path_names(self, corpus: str) -> None:
+        """Refuse to download what is on the machine under a slightly different name."""
+        source = self.corpora[corpus].source
+        known = self.site.paths
+        if known.get(corpus) or source == "demo":
+            return
+        strange = [name for name, path in known.items() if path and name not in self.corpora]
+        named = [source] if source in strange else []
+        named += difflib.get_close_matches(corpus, strange, n=1, cutoff=0.8)
+        if named:
+            raise UserError(
+                f"config.yaml: there is paths.{named[0]}, and none for the corpus '{corpus}' of the "
+                f"studies: rename it to '{corpus}' (the keys are the studies' names of corpora), or "
+                "take it out"
             )
 
     def code(self, script: str, *modules: str) -> str:

@@ -65,7 +65,32 @@ def validated(kind: type[Strict], data: Any, where: str) -> Any:
         return kind.model_validate(data)
     except ValidationError as error:
         faults = [
-            f"  {'.'.join(str(part) for part in fault['loc']) or '(top level)'}: {fault['msg']}"
+            f"  {_key_path(data, fault['loc']) or '(top level)'}: {fault['msg']}{_found(fault)}"
             for fault in error.errors()
         ]
         raise UserError(f"{where} is not valid:\n" + "\n".join(faults)) from None
+
+
+def _key_path(data: Any, parts: tuple[int | str, ...]) -> str:
+    """The keys as they stand in the file, without the names that pydantic gives to alternatives."""
+    path = []
+    for number, part in enumerate(parts):
+        inside = data[part] if _has(data, part) else None
+        if _has(data, part) or number == len(parts) - 1:
+            path.append(str(part))
+            data = inside
+    return ".".join(path)
+
+
+def _has(data: Any, part: int | str) -> bool:
+    if isinstance(data, list):
+        return isinstance(part, int) and part < len(data)
+    return isinstance(data, dict) and part in data
+
+
+def _found(fault: Any) -> str:
+    """What was there instead, where that is short and the message does not say it."""
+    value = fault["input"]
+    if fault["type"] in ("missing", "value_error", "unknown_key") or isinstance(value, dict | list):
+        return ""
+    return f"; found {value!r}"

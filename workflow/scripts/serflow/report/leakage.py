@@ -28,6 +28,7 @@ TITLES = {
     "small_class": "Small classes",
     "accept_entry": "Accepted, but not found",
 }
+UNSHARED = ("prior_shift", "small_class")  # what these find is no overlap
 WORDS = {"ok": "none", "accepted": "accepted", "warning": "warning", "not_checked": "not checked"}
 SHOWN = ("uar", "macro_f1")
 
@@ -74,7 +75,7 @@ def audit_table(findings: pd.DataFrame) -> Table:
                 [
                     TITLES[check],
                     between,
-                    WORDS[worst],
+                    "no warning" if worst == "ok" and check in UNSHARED else WORDS[worst],
                     DASH if whole or worst in ("ok", "not_checked") else f"{len(hit)} of {over}",
                     _amount(check, worst, hit),
                     _words(check, worst, hit),
@@ -82,17 +83,17 @@ def audit_table(findings: pd.DataFrame) -> Table:
             )
         )
     rows.sort(key=lambda pair: pair[0])
-    columns = ["Shared", "Between", "Finding", "Folds", "At most", "What, and why"]
+    columns = ["Check", "Between", "Found", "Folds", "Worst fold", "What, and why"]
     return Table(columns, [row for _, row in rows], -1)
 
 
 def _amount(check: str, status: str, hit: pd.DataFrame) -> str:
-    if status in ("ok", "not_checked"):
+    if status in ("ok", "not_checked") or check == "accept_entry":
         return DASH
     if check == "prior_shift":
         return f"distance {number(hit['value'].max())}"
     if check == "small_class":
-        return f"{count(hit['value'].min())} utterances"
+        return f"smallest {count(hit['value'].min())}"
     worst = hit.loc[hit["groups"].idxmax()]
     sides = [worst["utterances_first"], worst["utterances_second"]]
     return f"{count(worst['groups'])} in {' + '.join(count(n) for n in sides if n)} utterances"
@@ -108,14 +109,15 @@ def _words(check: str, status: str, hit: pd.DataFrame) -> str:
 
 def audit_verdict(findings: pd.DataFrame) -> str:
     """The audit in one sentence."""
-    kinds = findings.groupby(["check", "between"])["status"].agg(set)
+    checks = findings[findings["check"] != "accept_entry"]
+    kinds = checks.groupby(["check", "between"])["status"].agg(set)
     folds = findings.loc[findings["fold"] != ALL_FOLDS, "fold"].nunique()
     accepted = sorted({TITLES[c].lower() for (c, _), s in kinds.items() if "accepted" in s})
-    warned = sum("warning" in statuses for statuses in kinds)
+    warned = findings.loc[findings["status"] == "warning", ["check", "between"]]
     blind = sorted({TITLES[c].lower() for (c, _), s in kinds.items() if "not_checked" in s})
     parts = [
         f"shared with the study's consent: {', '.join(accepted)}" if accepted else "nothing shared",
-        plural(warned, "warning"),
+        plural(len(warned.drop_duplicates()), "warning"),
         f"could not be checked: {', '.join(blind)}" if blind else "",
     ]
     over = f"{plural(len(kinds), 'check')} over {plural(folds, 'fold')}"

@@ -75,6 +75,14 @@ def join_fold(
     if roles.empty:
         raise UserError(f"folds.parquet has no fold '{fold}'; it has {sorted(set(folds['fold']))}")
     rows = roles.merge(utterances, on="utterance_id", how="left", validate="one_to_one")
+    features = inputs.get("functionals")
+    mute = [] if features is None else sorted(set(rows["utterance_id"]) - set(features.index))
+    if mute:
+        raise UserError(
+            f"{len(mute)} utterances have no functionals: {name_some(mute)}. They have no audio, or "
+            "too little of it: leave them out of the study (`labels.drop`, `keep`), or use systems "
+            "that read text"
+        )
     absent = [c for c in classes if not ((rows["role"] == "train") & (rows["label"] == c)).any()]
     if absent:
         raise UserError(f"fold {fold} has no training row of class {name_some(absent)}")
