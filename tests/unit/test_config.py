@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from serflow.config.base import Strict, validated
+from serflow.config.folds import FoldsConfig
 from serflow.config.load import load, load_study
 from serflow.config.schemas import schemas
 from serflow.errors import UserError
@@ -12,6 +14,12 @@ from serflow.errors import UserError
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "studies" / "demo.yaml"
 PAPER = {"system": "text", "stage": "raw", "metric": "uar", "value": 0.5, "source": "paper"}
+
+
+class FoldsOnly(Strict):
+    """The part of a study that says who is tested."""
+
+    folds: FoldsConfig
 
 
 def altered(tmp_path, change, source=DEMO, name="altered"):
@@ -69,6 +77,48 @@ def test_an_unknown_study_names_the_nearest():
 def test_a_study_that_does_not_hang_together_is_refused_before_any_job(tmp_path, change, message):
     with pytest.raises(UserError, match=message):
         load_study(altered(tmp_path, change))
+
+
+GROUPED = {"protocol": "grouped_k_fold", "k": 5}
+
+
+@pytest.mark.parametrize(
+    ("folds", "message"),
+    [
+        # The groups were drawn, and the classes' shares left to chance without a word.
+        (
+            {"protocol": "random_split", "test": 0.2, "group": "speaker", "stratify": True},
+            "stratify: true cannot be had with group: speaker",
+        ),
+        (
+            GROUPED | {"dev": {"group": "session", "stratify": True}},
+            "dev.stratify: true cannot be had with dev.group: session",
+        ),
+        # Of no dev rows, 300 of each class are none.
+        (GROUPED | {"dev_per_class": 300}, "dev_per_class is 300, but there are no dev rows"),
+        ({"protocol": "random_split", "test": 0.2, "dev_per_class": 3}, "there are no dev rows"),
+        # NumPy and scikit-learn would refuse these in the middle of the run.
+        (GROUPED | {"seed": -1}, "seed: .* greater than or equal to 0"),
+        (GROUPED | {"seed": 2**32}, "seed: .* less than 4294967296"),
+    ],
+)
+def test_folds_that_contradict_themselves_are_refused(folds, message):
+    with pytest.raises(UserError, match=message):
+        validated(FoldsOnly, {"folds": folds}, "study")
+
+
+@pytest.mark.parametrize(
+    "folds",
+    [
+        {"protocol": "official", "dev_per_class": 300},
+        GROUPED | {"dev": "next_fold", "dev_per_class": 300},
+        GROUPED | {"dev": {"group": "speaker"}, "dev_per_class": 300},
+        {"protocol": "random_split", "test": 0.2, "group": "speaker", "dev": {"stratify": True}},
+        {"protocol": "random_split", "test": 0.2, "stratify": True, "dev": {"group": "speaker"}},
+    ],
+)
+def test_folds_that_only_look_like_a_contradiction_are_not(folds):
+    assert validated(FoldsOnly, {"folds": folds}, "study").folds.protocol == folds["protocol"]
 
 
 EMODB = ROOT / "studies" / "emodb.yaml"

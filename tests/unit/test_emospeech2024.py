@@ -119,6 +119,38 @@ def test_a_damaged_table_says_where(copy, old, new, fault):
         emospeech2024.read(copy, subset=True)
 
 
+HEADER = "id,label,transcription\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        ("a.mp3,joy,Hola, que tal\nb.mp3,anger,no\n", r"1 rows .* line 2 \(a\.mp3: 4 fields\)"),
+        ("a.mp3,joy\nb.mp3,anger,no\n", r"line 2 \(a\.mp3: 2 fields\)"),
+        ('a.mp3,joy,"Hola\nb.mp3,anger,no\n', "end of data, after line 1: look for a quote"),
+        ('a.mp3,joy,"Hola\nb.mp3,anger,no"\n', r"line 3 \(a\.mp3: a line break\)"),
+        ('a.mp3,joy,"Hola" que\n', "after line 1: look for a quote"),
+    ],
+)
+def test_a_stray_comma_or_quote_cuts_no_text_and_swallows_no_row(tmp_path, rows, fault):
+    """Of 'Hola, que tal' without quotes, 'Hola' was left."""
+    (tmp_path / "train.csv").write_text(HEADER + rows)
+    with pytest.raises(UserError, match=fault):
+        emospeech2024.read(tmp_path, subset=True)
+
+
+def test_quoted_commas_and_blank_lines_are_no_fault(tmp_path):
+    (tmp_path / "train.csv").write_text(f'{HEADER}\na.mp3,joy,"Hola, ""que"" tal"\n\n')
+    assert emospeech2024.read(tmp_path, subset=True)["text"].tolist() == ['Hola, "que" tal']
+
+
+def test_audio_that_was_thrown_away_is_not_found_again(tmp_path):
+    (tmp_path / "train.csv").write_text(HEADER + "a.mp3,joy,x\n")
+    (tmp_path / ".Trash-0" / "files").mkdir(parents=True)
+    (tmp_path / ".Trash-0" / "files" / "a.mp3").touch()
+    assert emospeech2024.read(tmp_path, subset=True)["path"].isna().all()
+
+
 def test_one_table_is_a_subset_and_none_is_an_error(copy):
     (copy / "test.csv").unlink()
     with pytest.raises(UserError, match=r"test.csv: No such file.*`paths: {emospeech2024: ...}`"):

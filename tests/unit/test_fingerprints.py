@@ -21,7 +21,7 @@ from serflow.acoustics.fingerprints import (
     fingerprints_table,
 )
 from serflow.audio import SAMPLE_RATE, AudioStore
-from serflow.leakage.duplicates import PAIRS, most_errors, near_duplicates
+from serflow.leakage.duplicates import LEAST_S, PAIRS, most_errors, near_duplicates
 from serflow.packing import pack, quantise
 from serflow.tables import LISTING
 
@@ -159,6 +159,24 @@ def test_the_same_word_in_two_recordings_is_not_enough():
     one = speech_like(1, 2.0)
     two = np.concatenate([one[8000:18_000], speech_like(2, 2.0)])
     assert near_duplicates([table_of({"one": one, "two": two})]).empty
+
+
+@pytest.mark.parametrize("decibel", [-30, -40])
+def test_a_quiet_clip_is_found_in_a_recording_that_has_something_louder_elsewhere(decibel):
+    # Measured against the loudest of the whole recording, the clip's stretch was taken for silence.
+    loud, quiet = speech_like(1, 5.0), speech_like(2, 4.0) * 10 ** (decibel / 20)
+    pairs = near_duplicates([table_of({"whole": np.concatenate([loud, quiet]), "clip": quiet})])
+    assert pairs[["utterance_id_a", "utterance_id_b"]].to_numpy().tolist() == [["whole", "clip"]]
+    assert pairs.at[0, "offset_s"] == pytest.approx(-5.0, abs=0.02)
+
+
+def test_recordings_whose_copies_would_be_missed_are_named_by_why():
+    recordings = {"long": speech_like(1, 2.0), "short": speech_like(2, 0.8), "none": np.zeros(99)}
+    recordings["quiet"] = 1e-5 * speech_like(3, 2.0)
+    recordings["fair"] = speech_like(4, LEAST_S + 0.01)
+    pairs = near_duplicates([table_of(recordings)])
+    assert pairs.attrs == {"too_short": ["short", "none"], "too_quiet": ["quiet"]}
+    assert near_duplicates([]).attrs == {"too_short": [], "too_quiet": []}
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1, WINDOW_S])

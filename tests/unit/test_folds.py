@@ -253,6 +253,17 @@ def test_published_folds_over_the_corpus_own_order_are_reproduced():
         assign(rows, "stratified_k_fold", k=4, order="position")
 
 
+def test_tied_positions_are_folded_alike_in_whatever_order_the_rows_come():
+    rows = utterances()
+    rows["position"] = np.arange(len(rows)) // 2.0
+    settings = {"k": 4, "seed": 42, "order": "position"}
+    digests = {
+        folds_digest(assign(rows.sample(frac=1, random_state=s), "k_fold", **settings)[0])
+        for s in range(5)
+    }
+    assert len(digests) == 1
+
+
 @pytest.mark.parametrize("protocol", ["grouped_k_fold", "leave_one_group_out"])
 def test_nested_dev_rows_come_from_the_training_rows_and_may_keep_speakers_apart(protocol):
     rows = utterances()

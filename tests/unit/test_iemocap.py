@@ -89,6 +89,43 @@ def test_remarks_in_transcripts_belong_to_no_utterance(small):
     assert not rows["text"].str.contains("not fair|Hm.", na=False).any()
 
 
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"Well\x85 I don't know.", "Well… I don't know."),
+        (b"Well\xe2\x80\xa6 I don't know.", "Well… I don't know."),
+        (b"Well\x0b I\x0c don't\x1c know.", "Well\x0b I\x0c don't\x1c know."),
+        (b"It\x92s caf\xe9.\r", "It’s café."),
+        (b"Well \x81.", "Well \N{REPLACEMENT CHARACTER}."),
+    ],
+)
+def test_a_control_or_a_windows_character_does_not_cut_the_words(small, raw, text):
+    """str.splitlines ends a line at the ellipsis of Windows-1252 read as Latin-1."""
+    file = small / "Session1/dialog/transcriptions/Ses01F_impro01.txt"
+    file.write_bytes(file.read_bytes().replace(b"Excuse me. [LAUGHTER] 0", raw, 1))
+    rows = iemocap.read(small, subset=True).set_index("utterance_id")
+    assert rows.loc[f"iemocap/{FIRST}", "text"] == text
+    assert rows["text"].notna().all()
+
+
+def test_a_byte_order_mark_does_not_hide_the_first_line(small):
+    for kind in ("transcriptions", "EmoEvaluation"):
+        file = small / f"Session1/dialog/{kind}/Ses01F_impro01.txt"
+        lines = file.read_bytes().removeprefix(b"% [START_TIME - END_TIME]")
+        lines = lines.split(b"\n\n", 1)[-1] if kind == "EmoEvaluation" else lines
+        file.write_bytes(b"\xef\xbb\xbf" + lines)
+    rows = iemocap.read(small, subset=True).set_index("utterance_id")
+    assert len(rows) == 80
+    assert rows.loc[f"iemocap/{FIRST}", "text"] == "Excuse me. [LAUGHTER] 0"
+
+
+def test_lines_that_end_in_bare_carriage_returns_are_refused_not_run_together(small):
+    file = small / "Session1/dialog/transcriptions/Ses01F_impro01.txt"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r"))
+    with pytest.raises(UserError, match="line 1: expected lines that end in a line feed"):
+        iemocap.read(small, subset=True)
+
+
 def test_one_session_is_a_subset_and_the_folder_above_will_do(small, tmp_path):
     for session in "2345":
         shutil.rmtree(small / f"Session{session}")
@@ -153,6 +190,13 @@ def test_votes_count_listeners_not_the_actors_themselves(small, tmp_path):
     # One listener named two categories; the actor's own Anger (C-F1) does not count.
     assert first[first > 0].to_dict() == {"ang": 1, "neu": 3}
     assert set(votes["label"]) == set(iemocap.COUNTS) - {"xxx"}
+
+
+def test_a_blank_before_the_colon_loses_no_listener(small):
+    rows = iemocap.read(small, subset=True)
+    votes = iemocap.read_votes(small, rows)
+    edit(small, "Ses01F_impro01", "C-E2:", " C-E2 :")
+    assert iemocap.read_votes(small, rows).equals(votes)
 
 
 def test_an_unknown_category_and_an_utterance_without_listeners_are_named(small):

@@ -338,6 +338,40 @@ def test_near_duplicates_are_judged_by_role_and_exact_ones_are_not_told_twice():
     assert row["status"] == "not_checked" and "near_duplicates: false" in row["detail"]
 
 
+def near_without(short=(), quiet=()):
+    pairs = NOTHING_NEAR.copy()
+    pairs.attrs = {"too_short": list(short), "too_quiet": list(quiet)}
+    return pairs
+
+
+def test_a_corpus_of_single_words_is_not_said_to_be_free_of_copies():
+    # Under 0.8 s no re-encoded copy is ever found: 'ok' would be said of any number of them.
+    rows = rows_of()
+    findings, found = run(rows, by_speaker(rows), near=near_without(rows["utterance_id"]))
+    near = findings[findings["check"] == "near_duplicate"]
+    assert found == [] and set(near["status"]) == {"not_checked"}
+    assert set(near["detail"]) == {"of 72 utterances, too short to be compared (under 0.84 s): 72"}
+
+
+def test_utterances_that_could_not_be_compared_are_counted_where_others_were():
+    rows = rows_of()
+    ids, dev = rows["utterance_id"], rows["number"] == 3
+    rows.loc[1, "audio_digest"] = None
+    near = near_without(short=[ids[0], *ids[dev]], quiet=[ids[2], "another/corpus"])
+    findings, found = run(rows, by_speaker(rows), near=near)
+    mine = findings[findings["check"] == "near_duplicate"].set_index("between")
+    assert found == []
+    assert mine["status"].to_dict() == {
+        "train-dev": "not_checked",
+        "train-test": "ok",
+        "dev-test": "not_checked",
+    }
+    assert set(mine["detail"]) == {
+        "of 72 utterances, without audio: 1, too short to be compared (under 0.84 s): 13, "
+        "too quiet to be compared: 1"
+    }
+
+
 def test_text_without_audio_has_no_duplicates_to_look_for():
     rows = rows_of(audio_digest=None)
     findings, found = run(rows, by_speaker(rows))

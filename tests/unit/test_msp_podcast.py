@@ -77,6 +77,13 @@ def test_unknown_speakers_are_not_one_person(small):
     assert unknown["gender"].isna().all()
 
 
+@pytest.mark.parametrize("name", ["unknown", " Unknown", "UNKNOWN ", "nan", ""])
+def test_unknown_speakers_are_unknown_in_any_spelling(small, name):
+    before = msp_podcast.read(small, subset=True)
+    edit(small, ",Unknown,Unknown,", f",{name},Unknown,")
+    assert msp_podcast.read(small, subset=True)["speaker"].equals(before["speaker"])
+
+
 @pytest.mark.parametrize("name", ["Labels/labels_consensus.csv", "Partitions.txt"])
 @pytest.mark.parametrize("partition", ["Validation", ""])
 def test_another_name_for_development_is_an_error_not_an_empty_dev_set(small, name, partition):
@@ -123,6 +130,28 @@ def test_tables_of_two_releases_that_disagree_are_refused(small):
     edit(small, f"Train; {ITEM}.wav", f"Test1; {ITEM}.wav", "Partitions.txt")
     with pytest.raises(UserError, match=rf"1 utterances: {ITEM} \(Train, Test1\)"):
         msp_podcast.read(small, subset=True)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_utterance_in_two_partitions_is_refused_whichever_line_comes_last(small, first):
+    """The last line won: a test utterance without labels, Test3, became a training one."""
+    file = small / "Partitions.txt"
+    for item, other in (("MSP-PODCAST_0005_0000", "Train"), (ITEM, "Test1")):
+        line, text = f"{other}; {item}.wav\n", file.read_text()
+        file.write_text(line + text if first else text + line)
+    with pytest.raises(UserError) as caught:
+        msp_podcast.read(small, subset=True)
+    message = str(caught.value)
+    assert "Partitions.txt puts 2 utterances into two partitions" in message
+    assert f"{ITEM} ({'Test1, Train' if first else 'Train, Test1'} in line" in message
+    assert "MSP-PODCAST_0005_0000 (" in message
+
+
+def test_an_utterance_listed_twice_alike_is_no_contradiction(small):
+    before = msp_podcast.read(small, subset=True)
+    file = small / "Partitions.txt"
+    file.write_text(f"{file.read_text()}Train; {ITEM}.wav\n")
+    assert msp_podcast.read(small, subset=True).equals(before)
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,24 @@ def test_names_outside_the_scheme_are_listed_each_with_its_reason(corpus):
         assert part in message
 
 
+def test_a_file_that_names_another_speaker_than_its_folder_is_refused(corpus):
+    folder = corpus / "AudioData" / "DC"
+    (folder / "a01.wav").rename(folder / "KL_a01.wav")
+    with pytest.raises(UserError, match=r"KL_a01\.wav \(in the folder of speaker DC\)"):
+        savee.read(corpus, subset=True)
+    (folder / "KL_a01.wav").rename(folder / "DC_a01.wav")
+    assert len(savee.read(corpus)) == 480
+
+
+@pytest.mark.parametrize("hidden", [".Trash-0/files", ".snapshot/hourly.0/DC"])
+def test_what_is_in_the_bin_or_a_snapshot_is_no_second_copy(corpus, hidden):
+    (corpus / hidden).mkdir(parents=True)
+    (corpus / hidden / "DC_a01.wav").touch()
+    assert len(savee.read(corpus)) == 480
+    moved = corpus.rename(corpus.with_name(".corpora"))
+    assert len(savee.read(moved)) == 480, "the folder that is asked for may be hidden itself"
+
+
 def test_hidden_files_of_a_macos_archive_are_not_taken_for_speech(corpus):
     (corpus / "AudioData" / "DC" / "._a01.wav").write_bytes(b"\0")
     assert len(savee.read(corpus)) == 480

@@ -94,6 +94,53 @@ def test_a_text_with_commas_keeps_them_beside_semicolons(tmp_path):
     assert rows["text"].tolist() == ["Oh, 1,5 of it"]
 
 
+def test_names_that_look_like_decimals_are_not_rewritten(tmp_path):
+    """Only numbers have decimal commas: sentence 1,2 is not 1.2, nor is the label."""
+    rows = read(
+        tmp_path,
+        "path;label;sentence_id;text;arousal;v\na.wav;1,5;1,2;3,5;0,5;1,25\nb.wav;2;2,1;4,5;;-2\n",
+        columns={"valence": "v"},
+        constants={"age": 30},
+    )
+    assert rows["label_raw"].tolist() == ["1,5", "2"]
+    assert rows["sentence_id"].tolist() == ["1,2", "2,1"]
+    assert rows["text"].tolist() == ["3,5", "4,5"]
+    assert rows["arousal"].tolist()[0] == 0.5 and pd.isna(rows["arousal"].tolist()[1])
+    assert rows["valence"].tolist() == [1.25, -2]
+    assert rows["age"].tolist() == [30, 30]
+
+
+def test_decimal_commas_beside_decimal_points_are_not_guessed_at(tmp_path):
+    with pytest.raises(UserError, match=r"'arousal' in t\.csv holds '1,234' in row 1"):
+        read(tmp_path, "path;label;arousal\na.wav;joy;1,234\nb.wav;joy;5.6\n")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "fault"),
+    [
+        ("label", [["joy"], ["joy", "fear"]], "'label' in t.parquet holds a ndarray in row 1"),
+        ("label", [b"joy", b"fear"], "'label' in t.parquet holds a bytes in row 1"),
+        ("valence", [[1.0], [2.0, 3.0]], "'valence' in t.parquet holds a ndarray in row 1"),
+        ("speaker", [None, {"id": 3}], "'speaker' in t.parquet holds a dict in row 2"),
+    ],
+)
+def test_cells_that_are_no_text_and_no_number_are_named(tmp_path, column, values, fault):
+    """Bytes became the label "b'joy'", and lists ended in a traceback."""
+    frame = pd.DataFrame({"path": ["a.wav", "b.wav"], "label": "joy"}).astype(object)
+    frame[column] = values
+    frame.to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(UserError, match=fault):
+        table.read(tmp_path, corpus="mine", table="t.parquet")
+    if column != "label":
+        assert len(table.read(tmp_path, corpus="mine", table="t.parquet", ignore=[column])) == 2
+
+
+def test_a_channel_is_a_whole_number(tmp_path):
+    """Channel 1.7 would be cut to 1 without a word."""
+    with pytest.raises(UserError, match=r"2 values of 'channel' .* row 1 \(1\.7\), row 3 \(-1"):
+        read(tmp_path, "path,label,channel\na.wav,x,1.7\nb.wav,x,1\nc.wav,x,-1\nd.wav,x,\n")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -64,7 +64,7 @@ def assign(
     test : float
         Share of the utterances (with `group`: of the groups) to test on; for 'random_split'.
     stratify : bool
-        Keep the classes' shares in 'random_split'.
+        Keep the classes' shares in 'random_split'; not with `group`.
     seed : int
         Of all that is drawn: shuffles, dev rows.
     order : {'utterance_id', 'position'}
@@ -195,7 +195,8 @@ def _groups(utterances: pd.DataFrame, group: str) -> np.ndarray:
 def _sorted(utterances: pd.DataFrame, order: str) -> pd.DataFrame:
     if order == "position":
         _refuse_missing(utterances, "position")
-        return utterances.sort_values(["corpus", "position"], ignore_index=True)
+        # By id where positions are tied: the table's own order must not matter.
+        return utterances.sort_values(["corpus", "position", "utterance_id"], ignore_index=True)
     return utterances.sort_values("utterance_id", ignore_index=True)
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.fft import rfft
+from scipy.ndimage import maximum_filter1d
 from scipy.signal import firwin, get_window, upfirdn
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
@@ -43,9 +44,11 @@ WINDOW_S = WINDOW * DECIMATION / SAMPLE_RATE  # 0.384 s
 HOP_S = HOP * DECIMATION / SAMPLE_RATE  # 0.012 s
 BANDS = 33
 LOW, HIGH = 300.0, 2000.0  # Hz
-# Frames without speech: 30 dB below the loudest of the recording, or the level of a sine at
-# -75 dBFS. Their words are the background's, which many recordings of one room share.
+# Frames without speech: 30 dB below the loudest within so many seconds before or after, or below a
+# sine at -75 dBFS. Their words are the background's, which many recordings of one room share. Near,
+# not anywhere: a quiet clip would else have no word of the long recording that it was cut from.
 BELOW_LOUDEST = 1e-3
+NEAR_S = 2.0
 FLOOR = 1.5 * (10 ** (-75 / 20) * WINDOW / 4) ** 2
 # Frames whose spectra are in memory at once: 4,096 take about 35 MB, whatever the length.
 _FRAMES_AT_ONCE = 4096
@@ -119,7 +122,9 @@ def fingerprint(samples: NDArray[np.float32]) -> Words:
     words = np.packbits(bits, axis=1).view(">u4")[:, 0].astype(np.uint32)
     words[words == 0] = 1
     total = energy.sum(axis=1)
-    words[np.minimum(total[1:], total[:-1]) < max(BELOW_LOUDEST * total.max(), FLOOR)] = 0
+    loudest = maximum_filter1d(total, 2 * round(NEAR_S / HOP_S) + 1, mode="nearest")
+    speech = total >= np.maximum(BELOW_LOUDEST * loudest, FLOOR)
+    words[~(speech[1:] & speech[:-1])] = 0
     return words
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from serflow.config.base import Strict
 
@@ -32,7 +32,23 @@ class Protocol(Strict):
     dev_per_class: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Keep so many dev rows of each class, at random (Dev_bal: 300)."
     )
-    seed: int = Field(0, description="Of all that is drawn: shuffles and dev rows.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Of all that is drawn: shuffles and dev rows.")
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Protocol:
+        dev = getattr(self, "dev", None)
+        if self.dev_per_class is not None and dev == "none":
+            raise ValueError(
+                f"dev_per_class is {self.dev_per_class}, but there are no dev rows (dev: none); "
+                "give folds.dev, or remove dev_per_class"
+            )
+        for where, draw in (("", self), ("dev.", dev)):
+            if getattr(draw, "stratify", False) and getattr(draw, "group", None):
+                raise ValueError(
+                    f"{where}stratify: true cannot be had with {where}group: {draw.group}, as "
+                    "groups are drawn whole; remove one of them"
+                )
+        return self
 
     def names(self) -> list[str]:
         """Fold names, known before any data is read."""

@@ -16,7 +16,6 @@ Holes     No speaker is named: no fold can be disjoint in speakers. The 750 test
 from __future__ import annotations
 
 import csv
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -87,23 +86,35 @@ def read(root: str | Path, *, subset: bool = False) -> pd.DataFrame:
 
 
 def _read_table(path: Path, split: str) -> list[dict[str, Any]]:
+    records: list[tuple[int, list[str]]] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines, restval="")
-            records = [(reader.line_num, record) for record in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            reader = csv.reader(lines, strict=True)
+            for fields in reader:
+                if fields:
+                    records.append((reader.line_num, fields))
+    except csv.Error as error:
+        last = records[-1][0] if records else 0
+        raise UserError(
+            f"corpus '{CORPUS}': {path}: {error}, after line {last}: look for a quote that is "
+            "not closed, or take the table from the organisers again."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
         fault = getattr(error, "strerror", None) or error
         raise UserError(
             f"corpus '{CORPUS}': {path}: {fault}. {gates.point_to(CORPUS, HOLDS)}"
         ) from None
-    missing = [column for column in COLUMNS[split] if column not in (reader.fieldnames or ())]
+    header = records[0][1] if records else []
+    missing = [column for column in COLUMNS[split] if column not in header]
     if missing:
         raise UserError(
             f"corpus '{CORPUS}': {path} lacks the columns {name_some(missing)}; it has "
-            f"{name_some(reader.fieldnames or ['none'])}. Take it from the organisers again."
+            f"{name_some(header or ['none'])}. Take it from the organisers again."
         )
+    _check_fields(path, header, records[1:])
     rows = []
-    for position, (line, record) in enumerate(records):
+    for position, (line, fields) in enumerate(records[1:]):
+        record = dict(zip(header, fields, strict=True))
         label = record["label"] if split == "train" else None
         if not record["id"] or (split == "train" and label not in COUNTS):
             found = ",".join(str(value) for value in record.values())
@@ -125,13 +136,29 @@ def _read_table(path: Path, split: str) -> list[dict[str, Any]]:
     return rows
 
 
+def _check_fields(path: Path, header: list[str], records: list[tuple[int, list[str]]]) -> None:
+    """Refuse what a stray comma or quote does: it cuts a text, or swallows the rows after it."""
+    odd = [
+        f"line {line} ({fields[0]}: {len(fields)} fields)"
+        if len(fields) != len(header)
+        else f"line {line} ({fields[0]}: a line break)"
+        for line, fields in records
+        if len(fields) != len(header) or any("\n" in field for field in fields)
+    ]
+    if odd:
+        raise UserError(
+            f"corpus '{CORPUS}': {path}: {len(odd)} rows are not {len(header)} fields in one line: "
+            f"{name_some(odd, 20)}. Put texts with commas in quotes, or take the table from the "
+            "organisers again."
+        )
+
+
 def _find_audio(root: Path, stems: set[str]) -> dict[str, str]:
     """Paths below `root` of the utterances that have audio, by stem."""
     files = sorted(
-        Path(place, name)
-        for place, _, names in os.walk(root, followlinks=True)
-        for name in names
-        if name.lower().endswith(AUDIO) and Path(name).stem in stems
+        file
+        for file in gates.visible_files(root)
+        if file.name.lower().endswith(AUDIO) and file.stem in stems
     )
     gates.check_once(CORPUS, root, files, [file.stem for file in files])
     return {file.stem: file.relative_to(root).as_posix() for file in files}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,24 +69,29 @@ def files_with_suffix(corpus: str, folder: Path, suffix: str, holds: str) -> lis
     return files
 
 
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Yield the files anywhere below `folder`, neither hidden nor in a hidden folder.
+
+    Hidden folders hold what a system keeps aside: a disk's `.Trash-0`, a file server's `.snapshot`.
+    """
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(place, name) for name in names if not name.startswith("."))
+
+
 def files_below(
     corpus: str, folder: Path, suffixes: str | tuple[str, ...], holds: str
 ) -> list[Path]:
     """Files anywhere below `folder` with one of `suffixes` in any case, sorted; links are followed.
 
-    Hidden files are passed over, as in `files_with_suffix`.
+    Hidden files and folders are passed over, as in `visible_files`.
 
     Raises
     ------
     UserError
         There are none.
     """
-    files = sorted(
-        Path(place, name)
-        for place, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(suffixes) and not name.startswith(".")
-    )
+    files = sorted(f for f in visible_files(folder) if f.name.lower().endswith(suffixes))
     if not files:
         kinds = suffixes if isinstance(suffixes, str) else " or *".join(suffixes)
         raise UserError(

@@ -19,6 +19,7 @@ Holes     A quarter of the utterances have no majority (xxx). Most studies take 
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -93,7 +94,7 @@ _LINE = re.compile(
     r"\[(?P<start>[\d.]+) - (?P<end>[\d.]+)\]\s+(?P<stem>\w+)\s+(?P<label>\w+)"
     r"\s+\[(?P<valence>[\d.]+), (?P<arousal>[\d.]+), (?P<dominance>[\d.]+)\]"
 )
-_LISTENER = re.compile(r"C-E\d+:\s*(?P<named>[^(]*)")
+_LISTENER = re.compile(r"C-E\d+\s*:\s*(?P<named>[^(]*)")
 _SPOKEN = re.compile(r"(?P<stem>Ses\w+_[FM]\d{3})\s*\[[^]]*\]\s*:?\s*(?P<text>.*)")
 
 
@@ -250,9 +251,22 @@ def _lines(folder: Path) -> Iterator[tuple[Path, int, str]]:
     if not folder.is_dir():
         raise UserError(f"corpus '{CORPUS}': no folder {folder}. {gates.point_to(CORPUS, HOLDS)}")
     for file in gates.files_with_suffix(CORPUS, folder, ".txt", HOLDS):
-        # Latin-1 reads any byte: comments and a few words are in no declared encoding.
-        for number, line in enumerate(file.read_text(encoding="latin-1").splitlines(), start=1):
-            yield file, number, line.strip()
+        content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
+        # Not str.splitlines: it cuts at vertical tabs, form feeds and other controls as well.
+        for number, raw in enumerate(content.replace(b"\r\n", b"\n").split(b"\n"), start=1):
+            line = _decoded(raw).strip()
+            if "\r" in line:
+                raise _damaged(file, number, "lines that end in a line feed", line)
+            yield file, number, line
+
+
+def _decoded(raw: bytes) -> str:
+    """Text of a line: comments and a few words are in no declared encoding."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        # Five bytes mean nothing in Windows-1252 either.
+        return raw.decode("cp1252", errors="replace")
 
 
 def _read_labels(folder: Path) -> dict[str, dict[str, Any]]:

@@ -52,7 +52,7 @@ CLASSES = {
 ATTRIBUTES = {"arousal": "EmoAct", "valence": "EmoVal", "dominance": "EmoDom"}
 LOWEST, HIGHEST = 1, 7
 GENDERS = {"Female": "female", "Male": "male", "Unknown": None, "": None}
-UNKNOWN = ("Unknown", "")  # as a speaker
+UNKNOWN = ("unknown", "nan", "")  # as a speaker, in any case
 SPLITS = {
     "Train": "train",
     "Development": "dev",
@@ -175,7 +175,8 @@ def _read_consensus(root: Path) -> dict[str, dict[str, Any]]:
             raise _damaged(path, line + 2, expected, frame[column][line])
     parsed = pd.DataFrame(scores).astype(object)
     parsed["label_raw"] = frame["EmoClass"].map(CLASSES)
-    parsed["speaker"] = frame["SpkrID"].astype(object).where(~frame["SpkrID"].isin(UNKNOWN), None)
+    speakers = frame["SpkrID"].str.strip()
+    parsed["speaker"] = speakers.astype(object).where(~speakers.str.lower().isin(UNKNOWN), None)
     parsed["gender"] = [GENDERS[gender] for gender in frame["Gender"]]
     parsed["partition"] = frame["Split_Set"]
     return dict(zip(stems, parsed.to_dict("records"), strict=True))
@@ -184,7 +185,7 @@ def _read_consensus(root: Path) -> dict[str, dict[str, Any]]:
 def _read_partitions(root: Path, *, optional: bool) -> dict[str, str]:
     """Partition of every utterance, by stem, from lines such as 'Train; MSP-PODCAST_0001_0008.wav'.
 
-    Lines without a semicolon are headings.
+    Lines without a semicolon are headings. An utterance may be listed again, in the same partition.
     """
     path = _find(root, PARTITIONS)
     if optional and not path.exists():
@@ -197,13 +198,22 @@ def _read_partitions(root: Path, *, optional: bool) -> dict[str, str]:
             f"corpus '{CORPUS}': {path}: {fault}. {gates.point_to(CORPUS, HOLDS)}"
         ) from None
     partitions: dict[str, str] = {}
+    apart: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         partition, semicolon, name = (part.strip() for part in line.partition(";"))
         if not semicolon:
             continue
         if partition not in SPLITS:
             raise _damaged(path, number, PARTITION, partition)
-        partitions[Path(name).stem] = partition
+        first = partitions.setdefault(Path(name).stem, partition)
+        if first != partition:
+            apart[Path(name).stem] = f"{Path(name).stem} ({first}, {partition} in line {number})"
+    if apart:
+        raise UserError(
+            f"corpus '{CORPUS}': {path} puts {len(apart)} utterances into two partitions: "
+            f"{name_some(apart.values(), 20)}. Take the file of release {RELEASE}, or mend the "
+            "lines."
+        )
     return partitions
 
 

@@ -93,7 +93,9 @@ def parse(file: Path) -> dict[str, Any]:
     match = _NAME.fullmatch(file.stem)
     if not match:
         raise ValueError("not DC_a01, or a01 in a folder DC: speaker, emotion, number")
-    speaker = match["speaker"] or file.parent.name
+    speaker, folder = match["speaker"] or file.parent.name, file.parent.name
+    if folder in SPEAKERS and folder != speaker:
+        raise ValueError(f"in the folder of speaker {folder}")
     if speaker not in SPEAKERS:
         raise ValueError(f"no speaker '{speaker}'")
     if match["emotion"] not in EMOTIONS:

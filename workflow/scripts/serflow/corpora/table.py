@@ -85,17 +85,24 @@ def read(
         part, ids that are there twice, or other counts than given.
     """
     root = gates.corpus_folder(corpus, root, f"{table} and the audio")
-    frame = _read_file(corpus, root / table)
+    frame, decimal = _read_file(corpus, root / table)
     frame = _rename(corpus, table, frame, columns or {}, constants or {}, ignore)
+    _refuse_nested(corpus, table, frame)
     texts = [c for c in frame if c not in NUMBERS]
     frame[texts] = frame[texts].map(_as_text)
     for column in NUMBERS:
         if column in frame:
-            frame[column] = _numbers(corpus, table, frame[column])
+            frame[column] = _numbers(corpus, table, frame[column], decimal)
     frame = frame.reindex(columns=list(KNOWN))
     frame["gender"] = _translate(corpus, table, frame["gender"], GENDERS)
     frame["split"] = _translate(corpus, table, frame["split"], SPLITS)
     refuse = partial(_refuse, corpus, table)
+    channels = frame["channel"].astype(float)
+    refuse(
+        frame["channel"],
+        (channels < 0) | (channels % 1 > 0),
+        "are no channel; count from 0, or leave it out for the mean of all",
+    )
     paths = [None if pd.isna(p) else _below(p, audio) for p in frame["path"]]
     refuse(
         frame["path"],
@@ -130,7 +137,8 @@ def read(
     return gates.listing(corpus, frame.astype(object).where(frame.notna(), None).to_dict("records"))
 
 
-def _read_file(corpus: str, path: Path) -> pd.DataFrame:
+def _read_file(corpus: str, path: Path) -> tuple[pd.DataFrame, str]:
+    """The table, and the decimal sign of its numbers."""
     if path.suffix.lower() not in FORMATS or not path.is_file():
         raise UserError(
             f"corpus '{corpus}': {path} is not a file in one of the formats {', '.join(FORMATS)}; "
@@ -140,8 +148,11 @@ def _read_file(corpus: str, path: Path) -> pd.DataFrame:
         if path.suffix.lower() == ".parquet":
             frame = pd.read_parquet(path)
             frame = frame.reset_index() if any(frame.index.names) else frame
+            decimal = "."
         else:
-            frame = _read_delimited(path)
+            frame, separator = _read_delimited(path)
+            # Spreadsheets write semicolons where numbers have decimal commas.
+            decimal = "," if separator == ";" else "."
     except (ValueError, OSError, csv.Error) as error:
         raise UserError(
             f"corpus '{corpus}': cannot read {path}: {error}. Save it as UTF-8 with the same "
@@ -149,11 +160,14 @@ def _read_file(corpus: str, path: Path) -> pd.DataFrame:
         ) from None
     if frame.empty:
         raise UserError(f"corpus '{corpus}': {path.name} has no rows")
-    return frame
+    return frame, decimal
 
 
-def _read_delimited(path: Path) -> pd.DataFrame:
-    """Read fields as text. Rows of another length than the first are an error: pandas shifts them."""
+def _read_delimited(path: Path) -> tuple[pd.DataFrame, str]:
+    """Read fields as text, and the separator.
+
+    Rows of another length than the first are an error: pandas shifts them.
+    """
     with path.open(encoding="utf-8-sig", newline="") as lines:
         head = lines.readline()
         lines.seek(0)
@@ -167,10 +181,7 @@ def _read_delimited(path: Path) -> pd.DataFrame:
         if len(row) != len(header):
             raise ValueError(f"line {line} has {len(row)} fields, the first line {len(header)}")
     frame = pd.DataFrame([row for _, row in rows[1:]], columns=header, dtype=object)
-    if separator == ";":  # what spreadsheets write where numbers have decimal commas
-        numeric = frame.apply(lambda c: c.str.fullmatch(r"-?\d+,\d+|-?\d*").all())
-        frame = frame.assign(**{c: frame[c].str.replace(",", ".") for c in header if numeric[c]})
-    return frame.replace("", None)
+    return frame.replace("", None), separator
 
 
 def _rename(
@@ -219,6 +230,17 @@ def _nearest(names: Sequence[str], known: Any) -> str:
     return name_some([f"{n} (near {m[0]})" if m else n for n, m in near.items()], 20)
 
 
+def _refuse_nested(corpus: str, table: str, frame: pd.DataFrame) -> None:
+    """Refuse the cells of a Parquet file that are neither text nor number."""
+    for column in frame:
+        for row, value in enumerate(frame[column], start=1):
+            if isinstance(value, bytes) or not pd.api.types.is_scalar(value):
+                raise UserError(
+                    f"corpus '{corpus}': '{column}' in {table} holds a {type(value).__name__} in "
+                    f"row {row}: {str(value)[:80]}; expected text or a number in every cell"
+                )
+
+
 def _as_text(value: Any) -> str | None:
     """Text of a cell; a Parquet column of integers with gaps holds 3.0 for 3."""
     if value is None or value is pd.NA or value is pd.NaT or value != value:
@@ -228,8 +250,12 @@ def _as_text(value: Any) -> str | None:
     return str(value).strip() or None
 
 
-def _numbers(corpus: str, table: str, column: pd.Series) -> pd.Series:
-    numbers = pd.to_numeric(column, errors="coerce")
+def _numbers(corpus: str, table: str, column: pd.Series, decimal: str) -> pd.Series:
+    pointed = column
+    # All of a column or none: 1,234 beside 5.6 is no decimal comma.
+    if decimal == "," and column.dropna().astype(str).str.fullmatch(r"-?\d+(,\d+)?").all():
+        pointed = column.map(lambda v: v.replace(",", ".") if isinstance(v, str) else v)
+    numbers = pd.to_numeric(pointed, errors="coerce")
     odd = column[~np.isfinite(numbers.astype(float)) & column.notna()]
     if len(odd):
         raise UserError(

@@ -51,12 +51,12 @@ NU_6 = """
     wash week wheat when which whip white wife wire witch yearn yes young youth
 """
 WORDS = tuple(NU_6.split())
-MISNAMED = {"OA_bite_neutral": "OAF_bite_neutral"}
+MISNAMED = {"oa_bite_neutral": "oaf_bite_neutral"}
 
 PER_CELL = len(WORDS)
 COUNTS = dict.fromkeys(EMOTIONS.values(), len(SPEAKERS) * PER_CELL)
 
-_NAME = re.compile(r"(?P<speaker>[a-z]+)_(?P<word>[a-z]+)_(?P<emotion>[a-z]+)", re.IGNORECASE)
+_NAME = re.compile(r"(?P<speaker>[a-z]+)_(?P<word>[a-z]+)_(?P<emotion>[a-z]+)")
 
 
 def read(root: str | Path, *, subset: bool = False) -> pd.DataFrame:
@@ -106,14 +106,11 @@ def parse(file: Path) -> dict[str, Any]:
     ValueError
         The name does not follow the scheme.
     """
-    match = _NAME.fullmatch(MISNAMED.get(file.stem, file.stem))
+    stem = file.stem.lower()
+    match = _NAME.fullmatch(MISNAMED.get(stem, stem))
     if not match:
         raise ValueError("not speaker, word, emotion as in OAF_back_angry")
-    speaker, word, emotion = (
-        match["speaker"].upper(),
-        match["word"].lower(),
-        match["emotion"].lower(),
-    )
+    speaker, word, emotion = match["speaker"].upper(), match["word"], match["emotion"]
     for part, value, known in (
         ("speaker", speaker, SPEAKERS),
         ("word", word, WORDS),

@@ -222,9 +222,14 @@ def _shared(
             name = "" if groups.names is None else f"{groups.names[code]}: "
             examples.append(name + ", ".join(found))
         more = f"; and {len(shared) - EXAMPLES} more" if len(shared) > EXAMPLES else ""
+        # Nothing found means nothing where one of the sides could not be looked at.
+        blind = groups.unseen is not None and any(
+            groups.unseen[roles == role].all() for role in (first, second)
+        )
+        found_none = "not_checked" if groups.absent or blind else "ok"
         yield {
             "between": f"{ROLES[first]}-{ROLES[second]}",
-            "status": "not_checked" if groups.absent else "failed" if len(shared) else "ok",
+            "status": "failed" if len(shared) else found_none,
             "groups": len(shared),
             "utterances_first": int(counts[shared, first].sum()),
             "utterances_second": int(counts[shared, second].sum()),

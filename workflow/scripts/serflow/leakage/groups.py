@@ -12,6 +12,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from serflow.folds import ROLES
+from serflow.leakage.duplicates import LEAST_S
 
 # Shorter texts ("Yes.", "I don't know.") recur in free speech by chance.
 TEXT_WORDS = 4
@@ -31,12 +32,15 @@ class Groups:
         Why nothing can be checked, if so.
     detail : str, optional
         What was left out.
+    unseen : ndarray of bool, shape (utterances,), optional
+        Those whose groups cannot be known.
     """
 
     codes: NDArray[np.int64]
     names: Sequence[str] | None = None
     absent: str = ""
     detail: str | None = None
+    unseen: NDArray[np.bool_] | None = None
 
 
 def overlap_groups(utterances: pd.DataFrame, near: pd.DataFrame | None) -> dict[str, Groups]:
@@ -47,7 +51,8 @@ def overlap_groups(utterances: pd.DataFrame, near: pd.DataFrame | None) -> dict[
     utterances : DataFrame
         Columns utterance_id, corpus, speaker, sentence_id, session, text, audio_digest, all text.
     near : DataFrame or None
-        `duplicates.near_duplicates`; pairs of equal digest are left to 'duplicate'.
+        `duplicates.near_duplicates`, with its `attrs`; pairs of equal digest are left to
+        'duplicate'.
 
     Returns
     -------
@@ -73,12 +78,26 @@ def overlap_groups(utterances: pd.DataFrame, near: pd.DataFrame | None) -> dict[
     if groups["duplicate"].absent:
         groups["near_duplicate"] = groups["duplicate"]
     elif near is not None:
-        digests = utterances.set_index("utterance_id")["audio_digest"]
-        a, b = (near[c].map(digests) for c in ("utterance_id_a", "utterance_id_b"))
-        groups["near_duplicate"] = Groups(components(utterances["utterance_id"], near[a != b]))
+        groups["near_duplicate"] = _near_duplicates(utterances, near)
     if not unknown.any():
         groups["unknown_speaker"] = Groups(np.full(len(utterances), -1))
     return groups
+
+
+def _near_duplicates(utterances: pd.DataFrame, near: pd.DataFrame) -> Groups:
+    ids, digests = utterances["utterance_id"], utterances["audio_digest"]
+    a, b = (near[c].map(digests.set_axis(ids)) for c in ("utterance_id_a", "utterance_id_b"))
+    unseen = {
+        "without audio": digests.isna(),
+        f"too short to be compared (under {LEAST_S:.2f} s)": ids.isin(
+            near.attrs.get("too_short", ())
+        ),
+        "too quiet to be compared": ids.isin(near.attrs.get("too_quiet", ())),
+    }
+    counts = [f"{what}: {rows.sum()}" for what, rows in unseen.items() if rows.any()]
+    detail = f"of {len(ids)} utterances, {', '.join(counts)}" if counts else None
+    blind = np.logical_or.reduce(list(unseen.values()))
+    return Groups(components(ids, near[a != b]), detail=detail, unseen=blind)
 
 
 def _normalised(texts: pd.Series) -> pd.Series:
