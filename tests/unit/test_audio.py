@@ -13,7 +13,8 @@ import pytest
 import soundfile
 
 from serflow.audio import SAMPLE_RATE, AudioStore
-from serflow.decoding import AudioFault, decode
+from serflow.containers import AudioFault
+from serflow.decoding import decode
 from serflow.errors import UserError
 from serflow.packing import pack, quantise
 from serflow.tables import AUDIO_INDEX, LISTING, SKIPPED, UTTERANCES

@@ -51,6 +51,23 @@ def test_a_misspelled_hyper_parameter_is_not_silently_ignored(tmp_path):
     assert str(path) in str(error.value)
 
 
+def test_an_error_says_what_was_found_under_the_keys_of_the_file(tmp_path):
+    """pydantic names its alternatives as if they were keys: folds.random_split.dev.literal['none']."""
+
+    def change(data):
+        data["intervals"] = {"unit": "speakers"}
+        data["corpora"]["demo"]["sed"] = 3
+        data["folds"] = {"protocol": "random_split", "test": 0.2, "dev": "next"}
+
+    with pytest.raises(UserError) as error:
+        load_study(altered(tmp_path, change))
+    text = str(error.value)
+    assert "intervals.unit: Input should be 'utterance' or 'speaker'; found 'speakers'" in text
+    assert "corpora.demo: unknown key 'sed'; did you mean 'seed'?" in text
+    assert "folds.dev: " in text
+    assert "literal[" not in text
+
+
 def test_an_unknown_study_names_the_nearest():
     with pytest.raises(UserError, match="did you mean 'demo'"):
         load({"studies": ["dmo"]}, ROOT / "studies")

@@ -21,7 +21,14 @@ from serflow.corpora import emodb
 from serflow.errors import UserError
 from serflow.folds import assign
 from serflow.labels import apply_labels
-from serflow.leakage.audit import ALL_FOLDS, AUDIT, OVERLAPS, audit, refuse_failed
+from serflow.leakage.audit import (
+    ALL_FOLDS,
+    AUDIT,
+    OVERLAPS,
+    audit,
+    refuse_failed,
+    refuse_unknown_speakers,
+)
 from serflow.leakage.duplicates import PAIRS
 from serflow.packing import pack
 from serflow.tables import FOLDS, LISTING, UTTERANCES
@@ -380,6 +387,84 @@ def test_text_without_audio_has_no_duplicates_to_look_for():
         assert set(findings.loc[findings["check"] == check, "status"]) == {"not_checked"}
 
 
+def segments(*spans, channel=None):
+    """Segments of one file, each with a speaker, a sentence and a digest of its own."""
+    return pd.DataFrame(
+        [
+            {"corpus": "c", "utterance_id": f"c/{i}", "path": "one.wav", "channel": channel,
+             "start": start, "end": end, "speaker": f"s{i}", "sentence_id": f"t{i}",
+             "label": "a", "audio_digest": f"d{i}"}
+            for i, (start, end) in enumerate(spans)
+        ]
+    ).reindex(columns=list(UTTERANCES.columns))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spans", "shared"),
+    [
+        ([(0, 2), (2, 4), (4, 6)], 0),
+        ([(0, 2), (2, 4), (3.4, 6)], 1),
+        # The long one is not the last before the third.
+        ([(0, 9), (1, 2), (8, 10)], 1),
+        ([(None, None), (1, 2), (30, 40)], 1),
+        ([(0, 2.05), (2, 4), (3.95, 6)], 0),
+    ],
+)
+def test_segments_that_overlap_are_the_same_recording(spans, shared):
+    """Half a second of a test utterance in training: no digest and no fingerprint shows it."""
+    utterances = segments(*spans)
+    folds = pd.DataFrame(
+        {
+            "utterance_id": utterances["utterance_id"],
+            "fold": "0",
+            "role": ["train", "train", "test"],
+        }
+    )
+    findings = audit(utterances, folds, min_per_class=1)
+    found = findings.set_index(["check", "between"]).loc[("duplicate", "train-test")]
+    assert (found["groups"], found["status"] == "failed") == (shared, bool(shared))
+
+
+def test_other_channels_of_one_file_are_other_recordings():
+    utterances = segments((0, 5), (0, 5), (9, 10)).assign(channel=[0, 1, 0])
+    folds = pd.DataFrame(
+        {
+            "utterance_id": utterances["utterance_id"],
+            "fold": "0",
+            "role": ["train", "test", "train"],
+        }
+    )
+    findings = audit(utterances, folds, min_per_class=1)
+    assert set(findings.loc[findings["check"] == "duplicate", "status"]) == {"ok"}
+
+
+def test_a_contrast_is_told_where_to_accept_and_dev_rows_how_to_keep_apart():
+    """The study's own `audit` does not speak for a contrast."""
+    utterances = segments((0, 1), (2, 3), (4, 5)).assign(speaker="s")
+    folds = pd.DataFrame(
+        {"utterance_id": utterances["utterance_id"], "fold": "0", "role": ["train", "train", "dev"]}
+    )
+    findings = audit(utterances, folds, min_per_class=1)
+    with pytest.raises(UserError) as caught:
+        refuse_failed(findings, contrast="random")
+    assert "contrasts.random.audit: {accept: [{overlap: speaker" in str(caught.value)
+    assert "`dev: {fraction: 0.1, group: speaker}`" in str(caught.value)
+    assert "grouped_k_fold" not in str(caught.value)
+
+
+def test_intervals_over_speakers_need_them_before_the_training():
+    utterances = segments((0, 1), (2, 3), (4, 5)).assign(speaker=["a", None, None])
+    folds = pd.DataFrame(
+        {
+            "utterance_id": utterances["utterance_id"],
+            "fold": "0",
+            "role": ["train", "train", "test"],
+        }
+    )
+    with pytest.raises(UserError, match="1 of 1 test utterances have none: c/2"):
+        refuse_unknown_speakers(utterances, folds)
+
+
 def test_roles_that_a_fold_does_not_have_are_not_reported():
     rows = rows_of()
     folds = by_speaker(rows, ("train", "train", "train", "train", "test", "test"))
@@ -453,13 +538,15 @@ def job(folder, **options):
         output=SimpleNamespace(findings=folder / "audit.parquet"),
         log=[str(folder / "audit_leakage.log")],
     ), {
+        "study": "own",
+        "intervals": {"unit": "utterance"},
         "audit": {
             "accept": [],
             "near_duplicates": True,
             "min_per_class": 1,
             "prior_shift": 0.5,
             **options,
-        }
+        },
     }
 
 

@@ -56,7 +56,7 @@ rule audit_leakage:
     conda:
         "../../envs/analysis.yaml"
     params:
-        settings=lambda w: PLAN.settings(w.study, "audit"),
+        settings=lambda w: PLAN.settings(w.study, "audit", "intervals"),
         code=PLAN.code("audit_leakage.py"),
     script:
         "../scripts/audit_leakage.py"

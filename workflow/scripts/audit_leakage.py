@@ -4,8 +4,9 @@ from pathlib import Path
 
 from serflow import job
 from serflow.acoustics.fingerprints import FINGERPRINTS
+from serflow.config.study import CONTRAST
 from serflow.errors import UserError
-from serflow.leakage.audit import AUDIT, audit, refuse_failed
+from serflow.leakage.audit import AUDIT, audit, refuse_failed, refuse_unknown_speakers
 from serflow.leakage.duplicates import near_duplicates
 from serflow.tables import FOLDS, UTTERANCES
 
@@ -18,11 +19,14 @@ def main(smk, settings):
         tables = [FINGERPRINTS.read(path) for path in smk.input.fingerprints]
         mine = [table[table["utterance_id"].isin(utterances["utterance_id"])] for table in tables]
         near = near_duplicates(mine)
-    findings = audit(utterances, FOLDS.read(smk.input.folds), near=near, **options)
+    folds = FOLDS.read(smk.input.folds)
+    if settings["intervals"]["unit"] == "speaker":
+        refuse_unknown_speakers(utterances, folds)
+    findings = audit(utterances, folds, near=near, **options)
     listing = Path(smk.log[0]).with_suffix(".csv")
     listing.unlink(missing_ok=True)
     try:
-        refuse_failed(findings)
+        refuse_failed(findings, contrast=settings["study"].partition(CONTRAST)[2])
     except UserError as error:
         findings.to_csv(listing, index=False)
         raise UserError(f"{error}\nAll findings: {listing}") from None

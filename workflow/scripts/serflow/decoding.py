@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,14 +14,15 @@ import soundfile
 import soxr
 
 from serflow.audio import FULL_SCALE, SAMPLE_RATE
-from serflow.errors import UserError
+from serflow.containers import ANEW, UNKNOWN_LONG, AudioFault, refuse_what_is_not_audio
+from serflow.mpeg import MPEG, mpeg_length
 
-# Enough for the chunks before the samples of nearly every WAV.
-_HEAD = 4096
 # Segment tables are rounded to centiseconds; an end this little past the file's is no fault.
 _ROUNDING_S = 0.01
-# Writers to a pipe cannot know the length: ffmpeg leaves 0xFFFFFFFF, sox 0x7FFFF000.
-_UNKNOWN_LENGTH = 0x7FFF_F000
+# Less than this after the declared samples is padding or a stray tag, not speech.
+_SURPLUS_S = 0.1
+# Float files: how many samples may exceed [-1, 1], as loud speech does, and by how much (18 dB).
+_OUT_OF_RANGE, _OUT_OF_REASON = 0.05, 8.0
 _CONTAINERS = {
     ".wav": ("WAV", "WAVEX", "RF64", "W64"),
     ".flac": ("FLAC",),
@@ -30,29 +30,6 @@ _CONTAINERS = {
     ".opus": ("OGG",),
     ".mp3": ("MP3",),
 }
-_NOT_AUDIO = {
-    b"version https://git-lfs": "a git-LFS pointer, not the audio: run `git lfs pull` there",
-    b"<!doctype html": "a web page, not audio: the download needs a login or has moved",
-    b"<html": "a web page, not audio: the download needs a login or has moved",
-}
-
-
-class AudioFault(UserError):  # noqa: N818 - a fault of the file, not an error of ours
-    """One file that cannot serve as speech.
-
-    Attributes
-    ----------
-    path : Path
-    reason : str
-    """
-
-    def __init__(self, path: str | Path, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = Path(path)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -83,8 +60,8 @@ def decode(
     """Decode a file, or a segment of it, to 16 kHz mono.
 
     Any format, rate and channel count that libsndfile reads: the mean of the channels or one of
-    them, resampled with soxr's HQ recipe. Floating-point files may exceed [-1, 1]; they are not
-    limited here.
+    them, resampled with soxr's HQ recipe. Floating-point files may exceed [-1, 1] here and there;
+    they are not limited here.
 
     Parameters
     ----------
@@ -104,21 +81,30 @@ def decode(
     ------
     AudioFault
         The file is missing, empty, a git-LFS pointer or a web page, unreadable, cut off, shorter
-        than the segment, without the channel or any samples, digitally silent, or holds NaN or
-        infinite values.
+        than the segment, without the channel or any samples, digitally silent, far out of range,
+        of a length that cannot be told, or holds NaN or infinite values.
     """
     path = Path(path)
     with _opened(path) as descriptor:
-        _refuse_what_is_not_audio(path, descriptor)
+        declared = refuse_what_is_not_audio(path, descriptor)
         try:
             with soundfile.SoundFile(descriptor, closefd=False) as file:
-                rate, channels, container = file.samplerate, file.channels, file.format
+                rate, channels, frames = file.samplerate, file.channels, file.frames
+                container, subtype = file.format, file.subtype
                 if channel is not None and not 0 <= channel < channels:
                     raise AudioFault(path, f"has {channels} channels, counted from 0: no {channel}")
-                first, last = _segment(path, start, end, file.frames, rate)
+                if frames > UNKNOWN_LONG:
+                    raise AudioFault(path, f"its header does not tell its length: {ANEW}")
+                held, source = frames, file
+                if subtype in MPEG:
+                    content = os.pread(descriptor, declared.length or declared.size, declared.start)
+                    frames, held, source = mpeg_length(path, content, file)
+                elif declared.length:
+                    held += round(frames * declared.surplus / declared.length)
+                first, last = _segment(path, start, end, frames, rate)
                 if first:
-                    file.seek(first)
-                read = _read(file, last - first)
+                    source.seek(first)
+                read = _read(source, last - first, subtype)
         except soundfile.LibsndfileError as error:
             raise AudioFault(path, f"unreadable or corrupt ({error.error_string})") from None
     if len(read) < last - first:
@@ -133,14 +119,18 @@ def decode(
     if rate != SAMPLE_RATE and len(samples):
         samples = soxr.resample(samples, rate, SAMPLE_RATE, quality="HQ")
     if not len(samples):
-        raise AudioFault(path, "holds no samples")
+        beyond = declared.surplus
+        follows = f": its header promises none, {beyond} bytes follow it" if beyond else ""
+        raise AudioFault(path, f"holds no samples{follows}")
     peak = _peak(samples)
     if not math.isfinite(peak):
         unusable = len(read) - np.count_nonzero(np.isfinite(read.reshape(len(read), -1)).all(1))
         raise AudioFault(path, f"NaN or infinite values in {unusable} of {len(read)} samples")
-    # What rounds to 16-bit zeros throughout.
-    if peak * FULL_SCALE < 0.5:
-        if channels > 1 and channel is None and _peak(read) * FULL_SCALE >= 0.5:
+    if subtype in ("FLOAT", "DOUBLE"):
+        whole = channels == 1 or channel is None
+        _refuse_what_is_out_of_range(path, read if whole else read[:, channel])
+    if _rounds_to_zero(peak):
+        if channels > 1 and channel is None and not _rounds_to_zero(_peak(read)):
             raise AudioFault(path, f"its {channels} channels cancel to digital silence")
         raise AudioFault(path, "digital silence")
     notes = []
@@ -150,6 +140,10 @@ def decode(
     suffix = path.suffix.lower()
     if container not in _CONTAINERS.get(suffix, (container,)):
         notes.append(f"{container} data in a file named {suffix}")
+    if held - frames > _SURPLUS_S * rate:
+        notes.append(
+            f"its header promises {frames / rate:.2f} s, the file holds {held / rate:.2f} s"
+        )
     return samples, Source(rate, channels, "; ".join(notes))
 
 
@@ -168,9 +162,9 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _read(file: soundfile.SoundFile, frames: int) -> np.ndarray:
+def _read(file: soundfile.SoundFile, frames: int, subtype: str) -> np.ndarray:
     """float32 samples. NumPy scales 16-bit ones several times faster than libsndfile, to the bit."""
-    if file.subtype != "PCM_16":
+    if subtype != "PCM_16":
         return file.read(frames, dtype="float32")
     return file.read(frames, dtype="int16") * np.float32(1 / FULL_SCALE)
 
@@ -180,40 +174,24 @@ def _peak(samples: np.ndarray) -> float:
     return float(max(samples.max(), -samples.min()))
 
 
-def _refuse_what_is_not_audio(path: Path, descriptor: int) -> None:
-    """Faults that libsndfile words badly ("Format not recognised") or does not see at all."""
-    try:
-        head = os.pread(descriptor, _HEAD, 0)
-        if not head:
-            raise AudioFault(path, "empty (0 bytes)")
-        for sign, reason in _NOT_AUDIO.items():
-            if head[: len(sign)].lower() == sign:
-                raise AudioFault(path, reason)
-        if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-            _refuse_cut_wav(path, descriptor, head)
-    except OSError as error:
-        raise AudioFault(path, f"cannot be opened ({error.strerror})") from None
+def _rounds_to_zero(peak: float) -> bool:
+    """Whether the store holds zeros alone: it rounds as here, exactly half a step to zero."""
+    return round(peak * FULL_SCALE) == 0
 
 
-def _refuse_cut_wav(path: Path, descriptor: int, head: bytes) -> None:
-    """Compare the data chunk's length with the file's: libsndfile trusts the shorter silently."""
-    size = os.fstat(descriptor).st_size
-    position = 12
-    while position + 8 <= size:
-        chunk = head[position : position + 8]
-        if len(chunk) < 8:
-            chunk = os.pread(descriptor, 8, position)
-        name, length = struct.unpack("<4sI", chunk)
-        position += 8
-        if name == b"data":
-            if length < _UNKNOWN_LENGTH and position + length > size:
-                raise AudioFault(
-                    path,
-                    f"cut off: its RIFF header promises {length} bytes of samples, "
-                    f"the file holds {size - position}",
-                )
-            return
-        position += length + length % 2
+def _refuse_what_is_out_of_range(path: Path, read: np.ndarray) -> None:
+    """A few overshoots can be limited; 16-bit integers kept as floats would be square waves."""
+    peak = _peak(read)
+    if not 1 < peak < math.inf:
+        return
+    outside = np.count_nonzero(np.abs(read) > 1)
+    if peak > _OUT_OF_REASON or outside > _OUT_OF_RANGE * read.size:
+        raise AudioFault(
+            path,
+            f"{outside} of {read.size} samples are outside [-1, 1], the largest is {peak:.6g}: it "
+            "seems to hold integers as floats, or is far too loud; write it anew, scaled into "
+            "[-1, 1] (16-bit integers: divided by 32768)",
+        )
 
 
 def _segment(

@@ -18,7 +18,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from serflow.audio import FULL_SCALE, SAMPLE_RATE
-from serflow.decoding import AudioFault, Source, decode
+from serflow.containers import AudioFault
+from serflow.decoding import Source, decode
 from serflow.errors import UserError
 from serflow.files import atomic
 from serflow.tables import AUDIO_INDEX, LISTING, UTTERANCES

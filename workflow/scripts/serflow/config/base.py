@@ -65,20 +65,21 @@ def validated(kind: type[Strict], data: Any, where: str) -> Any:
         return kind.model_validate(data)
     except ValidationError as error:
         faults = [
-            f"  {_key_path(data, fault['loc']) or '(top level)'}: {fault['msg']}{_found(fault)}"
+            f"  {_key_path(data, fault) or '(top level)'}: {fault['msg']}{_found(fault)}"
             for fault in error.errors()
         ]
         raise UserError(f"{where} is not valid:\n" + "\n".join(faults)) from None
 
 
-def _key_path(data: Any, parts: tuple[int | str, ...]) -> str:
+def _key_path(data: Any, fault: Any) -> str:
     """The keys as they stand in the file, without the names that pydantic gives to alternatives."""
     path = []
-    for number, part in enumerate(parts):
-        inside = data[part] if _has(data, part) else None
-        if _has(data, part) or number == len(parts) - 1:
+    for number, part in enumerate(fault["loc"], start=1):
+        if _has(data, part):
             path.append(str(part))
-            data = inside
+            data = data[part]
+        elif fault["type"] == "missing" and number == len(fault["loc"]):
+            path.append(str(part))
     return ".".join(path)
 
 

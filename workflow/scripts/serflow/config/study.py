@@ -126,7 +126,7 @@ class IntervalSettings(Strict):
 
     resamples: Annotated[int, Field(ge=100)] = 10_000
     unit: Literal["utterance", "speaker"] = "utterance"
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class PaperValue(Strict):

@@ -7,7 +7,9 @@ What      One row an utterance in a CSV (comma or semicolon), TSV or Parquet fil
 Who       You.
 Licence   Yours.
 Where     The folder under `paths` in config.yaml, by the corpus's name in the study.
-Holes     Without `speaker` no fold can be disjoint in speakers: say so with the number. Counts are
+Holes     Without `speaker` no fold can be disjoint in speakers: say so with the number. An unknown speaker,
+          session or sentence is an empty cell; NA, nan, none, null, unknown, ? and - count as one.
+          `start` and `end` are seconds in the file, and such segments need an `utterance_id`. Counts are
           compared with what you expect only where the study gives `counts`.
 """
 
@@ -33,6 +35,10 @@ FORMATS = (".csv", ".tsv", ".parquet")
 KNOWN = tuple(c for c in LISTING.columns if c not in ("corpus", "label_raw", "position"))
 NUMBERS = tuple(c for c in KNOWN if LISTING.columns[c] == NUMBER)
 GENDERS = {"female": "female", "f": "female", "w": "female", "male": "male", "m": "male"}
+# What R, pandas and people write for an empty cell; in these columns it would be one person, one
+# session or one sentence.
+IDENTITIES = ("speaker", "session", "sentence_id")
+UNKNOWN = {"na", "n/a", "nan", "none", "null", "unknown", "?", "-"}
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("dev", "development", "val", "valid", "validation"), "dev"),
@@ -96,6 +102,8 @@ def read(
     frame = frame.reindex(columns=list(KNOWN))
     frame["gender"] = _translate(corpus, table, frame["gender"], GENDERS)
     frame["split"] = _translate(corpus, table, frame["split"], SPLITS)
+    for column in IDENTITIES:
+        frame[column] = [None if str(v).lower() in UNKNOWN else v for v in frame[column]]
     refuse = partial(_refuse, corpus, table)
     channels = frame["channel"].astype(float)
     refuse(
@@ -194,6 +202,12 @@ def _rename(
 ) -> pd.DataFrame:
     """The table with our column names, constants filled in."""
     faults = []
+    for setting, ours in (("columns", columns), ("constants", constants)):
+        strange = [name for name in ours if name not in KNOWN]
+        if strange:
+            faults.append(f"`{setting}` of the study has {_nearest(strange, KNOWN)}, none of ours")
+    constants = {name: value for name, value in constants.items() if name in KNOWN}
+    columns = {name: theirs for name, theirs in columns.items() if name in KNOWN}
     for setting, names in (("columns", columns.values()), ("ignore", ignore)):
         absent = [name for name in names if name not in frame]
         if absent:
@@ -227,7 +241,7 @@ def _rename(
 def _nearest(names: Sequence[str], known: Any) -> str:
     """The names, each with the known one that it is most like."""
     near = {name: difflib.get_close_matches(name.lower(), list(known), n=1) for name in names}
-    return name_some([f"{n} (near {m[0]})" if m else n for n, m in near.items()], 20)
+    return name_some([f"{n} (near {m[0]})" if m else n or repr(n) for n, m in near.items()], 20)
 
 
 def _refuse_nested(corpus: str, table: str, frame: pd.DataFrame) -> None:

@@ -66,6 +66,7 @@ AUDIT = Table(
 _USED = (
     "utterance_id",
     "corpus",
+    "path",
     "speaker",
     "sentence_id",
     "session",
@@ -83,7 +84,8 @@ _SHARED = {
     "unknown_speaker": "corpora without speakers",
 }
 _FIX = {
-    "speaker": "`folds: {protocol: grouped_k_fold, group: speaker, k: 5}` keeps speakers apart.",
+    "speaker": "`folds: {protocol: grouped_k_fold, group: speaker, k: 5}` keeps speakers apart, if "
+    "there are as many.",
     "sentence": "`folds: {protocol: grouped_k_fold, group: sentence_id, k: 5}` keeps them apart.",
     "session": "`folds: {protocol: grouped_k_fold, group: session, k: 5}` keeps sessions apart.",
     "text": "Give such utterances one `sentence_id` in the corpus, then group the folds by it.",
@@ -130,7 +132,9 @@ def audit(
         `AUDIT`. An overlap is 'accepted' or 'failed'; all else is at most a 'warning'.
     """
     # As text, so that a column without any value is no column of numbers.
-    utterances = utterances[list(_USED)].astype("str").reset_index(drop=True)
+    utterances = utterances.reset_index(drop=True)
+    numbers = utterances[["channel", "start", "end"]].astype(float)
+    utterances = utterances[list(_USED)].astype("str").join(numbers)
     at = pd.Index(utterances["utterance_id"]).get_indexer(folds["utterance_id"])
     if (at < 0).any():
         gone = folds.loc[at < 0, "utterance_id"]
@@ -158,13 +162,38 @@ def audit(
     return findings
 
 
-def refuse_failed(findings: pd.DataFrame) -> None:
+def refuse_unknown_speakers(utterances: pd.DataFrame, folds: pd.DataFrame) -> None:
+    """Raise UserError if a test utterance has no speaker, as intervals over speakers need.
+
+    The evaluation would find it too, after all training.
+
+    Parameters
+    ----------
+    utterances : DataFrame
+        `tables.UTTERANCES`.
+    folds : DataFrame
+        `tables.FOLDS`.
+    """
+    tested = set(folds.loc[folds["role"] == "test", "utterance_id"])
+    rows = utterances[utterances["utterance_id"].isin(tested)]
+    unknown = rows.loc[rows["speaker"].isna(), "utterance_id"]
+    if len(unknown):
+        raise UserError(
+            f"intervals.unit is 'speaker', but {len(unknown)} of {len(rows)} test utterances have "
+            f"none: {name_some(unknown)}. Fill in `speaker` in the corpus, or set "
+            "`intervals: {unit: utterance}` in the study."
+        )
+
+
+def refuse_failed(findings: pd.DataFrame, contrast: str = "") -> None:
     """Raise UserError if a check failed: every one with its folds, counts and first offenders.
 
     Parameters
     ----------
     findings : DataFrame
         `AUDIT`.
+    contrast : str
+        Name of the study's contrast whose folds these are; empty for the study's own.
     """
     failed = findings[findings["status"] == "failed"]
     if failed.empty:
@@ -180,20 +209,30 @@ def refuse_failed(findings: pd.DataFrame) -> None:
             f"{worst['utterances_second']} {second} utterances: {worst['examples']}"
         )
     checks = list(dict.fromkeys(failed["check"]))
-    fixes = dict.fromkeys(f"  {_FIX[check]}" for check in checks)
+    fixes = dict.fromkeys(
+        f"  {_fix(check, set(failed.loc[failed['check'] == check, 'between']))}" for check in checks
+    )
     entries = ", ".join(f"{{overlap: {check}, reason: ...}}" for check in checks)
+    whose = f"contrasts.{contrast}." if contrast else ""
     raise UserError(
         "\n".join(
             [
-                "the folds share what a fair test keeps apart:",
+                f"the folds{f' of the contrast {contrast!r}' if contrast else ''} share what a fair test keeps apart:",
                 *lines,
                 "Change the folds or the data:",
                 *fixes,
                 "or, where it is meant, say why in the study; the report prints it:",
-                f"  audit: {{accept: [{entries}]}}",
+                f"  {whose}audit: {{accept: [{entries}]}}",
             ]
         )
     )
+
+
+def _fix(check: str, between: set[str]) -> str:
+    group = {"speaker": "speaker", "sentence": "sentence_id", "session": "session"}.get(check)
+    if group and between == {"train-dev"}:
+        return f"`dev: {{fraction: 0.1, group: {group}}}` under `folds` keeps the dev rows apart."
+    return _FIX[check]
 
 
 def _shared(

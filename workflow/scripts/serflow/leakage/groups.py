@@ -16,6 +16,8 @@ from serflow.leakage.duplicates import LEAST_S
 
 # Shorter texts ("Yes.", "I don't know.") recur in free speech by chance.
 TEXT_WORDS = 4
+# Seconds; segments are cut to the tenth of a second and may touch.
+SHARED_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def overlap_groups(utterances: pd.DataFrame, near: pd.DataFrame | None) -> dict[
     Parameters
     ----------
     utterances : DataFrame
-        Columns utterance_id, corpus, speaker, sentence_id, session, text, audio_digest, all text.
+        Columns utterance_id, corpus, path, speaker, sentence_id, session, text, audio_digest as
+        text; channel, start, end (s) as numbers.
     near : DataFrame or None
         `duplicates.near_duplicates`, with its `attrs`; pairs of equal digest are left to
         'duplicate'.
@@ -71,7 +74,7 @@ def overlap_groups(utterances: pd.DataFrame, near: pd.DataFrame | None) -> dict[
         "sentence": _by_column(corpus + utterances["sentence_id"], "sentence_id"),
         "session": _by_column(corpus + utterances["session"], "session"),
         "text": _by_column((corpus + texts).where(long), countable, short),
-        "duplicate": _by_column(utterances["audio_digest"], "audio"),
+        "duplicate": _recordings(utterances),
         "near_duplicate": Groups(np.full(len(utterances), -1), absent=off),
         "unknown_speaker": _by_column(utterances["corpus"].where(unknown), ""),
     }
@@ -82,6 +85,40 @@ def overlap_groups(utterances: pd.DataFrame, near: pd.DataFrame | None) -> dict[
     if not unknown.any():
         groups["unknown_speaker"] = Groups(np.full(len(utterances), -1))
     return groups
+
+
+def _recordings(utterances: pd.DataFrame) -> Groups:
+    """Equal recordings by their digest, and segments of one file that overlap."""
+    digests = utterances["audio_digest"]
+    if digests.isna().all():
+        return Groups(np.full(len(utterances), -1), absent="no utterance has audio")
+    known = utterances[digests.notna()]
+    copies = _neighbours(known.sort_values("audio_digest", kind="stable"))
+    copies = copies[copies["audio_digest_a"] == copies["audio_digest_b"]]
+    gaps = len(utterances) - len(known)
+    detail = f"{gaps} of {len(utterances)} utterances have no audio" if gaps else None
+    pairs = pd.concat([copies, _overlapping(known)])
+    return Groups(components(utterances["utterance_id"], pairs), detail=detail)
+
+
+def _overlapping(utterances: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of segments of one file that share more than `SHARED_S`."""
+    rows = utterances[utterances["path"].notna()].fillna(
+        {"channel": -1, "start": 0.0, "end": np.inf}
+    )
+    file = ["corpus", "path", "channel"]
+    rows = rows[rows.duplicated(file, keep=False)].sort_values([*file, "start"])
+    # Against all that began before, not the last one alone, which may be short.
+    pairs = _neighbours(rows.assign(reach=rows.groupby(file)["end"].cummax()))
+    same = np.logical_and.reduce([pairs[f"{c}_a"] == pairs[f"{c}_b"] for c in file])
+    shared = np.minimum(pairs["reach_a"], pairs["end_b"]) - pairs["start_b"]
+    return pairs[same & (shared > SHARED_S)]
+
+
+def _neighbours(rows: pd.DataFrame) -> pd.DataFrame:
+    """Each row beside the next one, as columns `_a` and `_b`."""
+    first = rows.iloc[:-1].reset_index(drop=True).add_suffix("_a")
+    return first.join(rows.iloc[1:].reset_index(drop=True).add_suffix("_b"))
 
 
 def _near_duplicates(utterances: pd.DataFrame, near: pd.DataFrame) -> Groups:

@@ -20,7 +20,7 @@ TITLES = {
     "sentence": "Sentences",
     "session": "Sessions",
     "text": "Equal texts",
-    "duplicate": "Equal recordings",
+    "duplicate": "Equal or overlapping recordings",
     "near_duplicate": "Near-duplicate recordings",
     "unknown_speaker": "Utterances without a speaker",
     "conflicting_labels": "Equal recordings, different labels",
