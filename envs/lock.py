@@ -32,12 +32,20 @@ ANALYSIS = [
     "soundfile",
     "soxr",
     "tqdm",
+    "whisper_normalizer",
     "espeakng-loader",
 ]
 ENVIRONMENTS = {
     "analysis": ANALYSIS,
     "train": [*ANALYSIS, "accelerate", "huggingface_hub", "peft", "torch", "transformers"],
-    "asr": [*ANALYSIS, "huggingface_hub", "nemo_toolkit[asr]", "torch"],
+    "asr": [
+        *ANALYSIS,
+        "huggingface_hub",
+        "nemo_toolkit[asr]",
+        "silero-vad",
+        "torch",
+        "transformers",
+    ],
 }
 
 

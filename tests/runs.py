@@ -46,7 +46,7 @@ def planned(folder: Path, *arguments: str) -> list[str]:
     text = snakemake(folder, "--cores", "2", "-n", *arguments).stdout
     jobs = []
     for block in re.split(r"\n(?=\[)|\n\n", text):
-        name = re.search(r"^(?:local)?rule (\w+):", block, re.MULTILINE)
+        name = re.search(r"^(?:local)?(?:rule|checkpoint) (\w+):", block, re.MULTILINE)
         if name and name[1] != "all":
             wildcards = re.search(r"^\s+wildcards: (.*)$", block, re.MULTILINE)
             jobs.append(f"{name[1]} {wildcards[1]}" if wildcards else name[1])

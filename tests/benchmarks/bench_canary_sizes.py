@@ -193,10 +193,10 @@ def measure(name: str, folder: Path, batch: list[np.ndarray]) -> tuple[list[Read
         steps += type(module).__name__ == "MultiLayerPerceptron"
 
     readings = [Reading.now()]
-    engine = load(Settings(name, "canary", str(folder), language="de"))
+    engine = load(Settings(name, "canary", str(folder), languages=["de"]))
     readings.append(Reading.now())
     with register_module_forward_hook(count):
-        texts = engine.transcribe(batch)
+        texts = engine.transcribe(batch, "de")
     readings.append(Reading.now())
     if len(texts) != len(batch):
         raise RuntimeError(f"{name}: {len(batch)} utterances gave {len(texts)} texts")

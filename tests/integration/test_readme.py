@@ -28,6 +28,13 @@ def test_the_iemocap_study_of_the_readme_is_valid(tmp_path):
     assert set(study.labels.map) | set(study.labels.drop) | set(study.classes) >= set(COUNTS)
 
 
+def test_the_transcriptions_of_the_readme_are_valid(tmp_path):
+    (corpora,), (block,) = yaml_blocks("## Corpora"), yaml_blocks("## Transcripts")
+    (tmp_path / "texts.yaml").write_text(corpora + block, encoding="utf-8")
+    study = load_study(tmp_path / "texts.yaml")
+    assert study.transcript_twins() == [("text", "text_gold")]
+
+
 def test_the_own_corpus_of_the_readme_runs_to_its_report(tmp_path):
     folder = copy_workflow(tmp_path / "clone")
     corpus = write_small_emodb(tmp_path / "my corpus", ("03", "08", "09", "10", "11"))

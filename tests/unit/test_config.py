@@ -13,6 +13,7 @@ from serflow.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "studies" / "demo.yaml"
+GOLD = {"engine": "reference"}
 PAPER = {"system": "text", "stage": "raw", "metric": "uar", "value": 0.5, "source": "paper"}
 
 
@@ -77,6 +78,9 @@ def test_an_unknown_study_names_the_nearest():
     ("change", "message"),
     [
         (lambda d: d.pop("asr"), "reads transcripts, but the study has no 'asr'"),
+        (lambda d: d["asr"].update(gold=GOLD), "the study has several \\(demo-canary, gold\\)"),
+        (lambda d: d["systems"]["text"].update(transcripts="gold"), "not one of asr: demo-canary"),
+        (lambda d: d["asr"]["demo-canary"].update(language="english"), "language"),
         (lambda d: d["fusions"]["interpolation"]["systems"].append("x"), "unknown system 'x'"),
         (lambda d: d["fusions"]["interpolation"].update(fit_on="cross_fit"), "there is one fold"),
         (lambda d: d["systems"].update({"a/b": d["systems"]["text"]}), "pattern"),
@@ -191,7 +195,7 @@ def test_the_best_epoch_is_never_chosen_without_dev_rows(tmp_path):
 
 def test_two_studies_cannot_share_a_name_for_different_transcripts(tmp_path):
     altered(tmp_path, lambda d: None, name="one")
-    altered(tmp_path, lambda d: d["asr"].update(pnc=True), name="two")
+    altered(tmp_path, lambda d: d["asr"]["demo-canary"].update(pnc=True), name="two")
     with pytest.raises(UserError, match="asr 'demo-canary' differently"):
         load({"studies": ["one", "two"]}, tmp_path)
 
@@ -199,7 +203,23 @@ def test_two_studies_cannot_share_a_name_for_different_transcripts(tmp_path):
 def test_seeds_and_shards_of_the_machine_override_every_study():
     _, studies = load({"studies": ["demo"], "seeds": [3, 4], "shards": 2}, ROOT / "studies")
     assert studies["demo"].seeds == [3, 4]
-    assert studies["demo"].asr.shards == 2
+    assert studies["demo"].asr["demo-canary"].shards == 2
+
+
+def test_systems_that_differ_in_their_transcripts_alone_are_compared(tmp_path):
+    """Another learning rate beside the reference texts would be blamed on the recogniser."""
+
+    def change(data):
+        data["asr"]["gold"] = GOLD
+        text = data["systems"]["text"]
+        data["systems"]["text"] = text | {"transcripts": "demo-canary"}
+        data["systems"]["text_gold"] = text | {"transcripts": "gold", "resources": "gpu"}
+        data["systems"]["text_other"] = text | {"transcripts": "gold", "max_tokens": 9}
+
+    study = load_study(altered(tmp_path, change))
+    assert study.transcript_twins() == [("text", "text_gold")]
+    assert study.transcription("text_gold") == "gold"
+    assert study.transcription("speech") is None
 
 
 @pytest.mark.parametrize("name", list(schemas()))

@@ -44,6 +44,42 @@ def test_a_nemo_file_and_an_unpacked_folder_are_models_too(tmp_path):
     assert plan().model_file(str(tmp_path)) == str(tmp_path / "model_config.yaml")
 
 
+def test_a_nemo_file_is_unpacked_by_a_rule_and_a_fetched_one_is_already(tmp_path):
+    mine = plan(asr={"c": {"engine": "canary", "model": "results/models/demo-canary/model.nemo"}})
+    (folder,) = mine.nemo_archives()
+    assert mine.recogniser("c") == f"results/models/{folder}/model.json"
+    fetched = plan(asr={"c": {"engine": "canary", "model": "nvidia/canary-1b"}})
+    assert fetched.recogniser("c") == "results/models/hub/nvidia--canary-1b/model.json"
+    assert fetched.nemo_archives() == {}
+    (tmp_path / "any.nemo").touch()
+    downloaded = plan(
+        models={"nvidia/canary-1b": str(tmp_path)},
+        asr={"c": {"engine": "canary", "model": "nvidia/canary-1b"}},
+    )
+    assert list(downloaded.nemo_archives().values()) == [str(tmp_path / "any.nemo")]
+
+
+def test_each_text_system_reads_its_own_transcription_and_no_recogniser_makes_the_reference():
+    data = yaml.safe_load((ROOT / "studies/demo.yaml").read_text(encoding="utf-8"))
+    systems = data["systems"] | {
+        "text": data["systems"]["text"] | {"transcripts": "demo-canary"},
+        "gold": data["systems"]["text"] | {"transcripts": "gold"},
+    }
+    systems["speech"] = systems["speech"] | {"model": HUB}
+    both = plan(systems=systems, asr=data["asr"] | {"gold": {"engine": "reference"}})
+    read = both.fold_inputs(SimpleNamespace(study="demo", system="gold"))["transcripts"]
+    assert read == ["results/corpora/demo/transcripts/gold.parquet"]
+    assert both.recognised("demo") == ["results/corpora/demo/transcripts/demo-canary.parquet"]
+    assert both.asr_names("reference") == "gold"
+    assert both.asr_names("whisper") == "(?!)"
+
+
+def test_where_a_recogniser_runs_is_no_part_of_what_it_hears():
+    asr = {"engine": "canary", "model": "nvidia/canary-1b"}
+    here, there = (plan(asr={"c": asr | {"resources": r}}) for r in ("cpu", "gpu"))
+    assert here.transcriber_settings("c") == there.transcriber_settings("c")
+
+
 def test_where_a_system_runs_is_no_part_of_what_it_learns():
     """Moving a system from CPU to GPU nodes must not retrain it by itself."""
     wildcards = SimpleNamespace(study="demo", system="speech")

@@ -208,14 +208,14 @@ def config_of(recipe: Recipe) -> dict:
     folds = {"protocol": "official"}
     if not recipe.official:
         folds = {"protocol": "leave_one_group_out", "group": "speaker", "groups": recipe.speakers}
-    asr = {"name": "tiny-canary", "model": "/srv/models/canary.nemo"} if recipe.asr else None
+    asr = {"engine": "canary", "model": "/srv/models/canary.nemo", "shards": 1}
     return {
         "title": recipe.title,
         "description": "Made by the tests: noisy posteriors of known quality, no speech at all.",
         "classes": list(recipe.classes),
         "corpora": {recipe.study: {"source": "emodb"}},
         "folds": folds,
-        "asr": asr,
+        "asr": {"tiny-canary": asr} if recipe.asr else {},
         "systems": {name: {"family": "functionals"} for name in recipe.systems},
         "seeds": list(recipe.seeds),
         "fusions": fusions,
@@ -258,7 +258,7 @@ def make(recipe: Recipe) -> Results:
         comparisons += evaluator.compare(tables)
     transcripts = transcripts_of(utterances) if recipe.asr else None
     if recipe.asr:
-        scores += evaluator.word_errors(transcripts, seed=recipe.seeds[0])
+        scores += evaluator.error_rates(transcripts, seed=recipe.seeds[0])
     columns = list(COMPARISONS.columns)
     return Results(
         study=recipe.study,

@@ -145,16 +145,48 @@ def test_word_errors_join_by_id_and_ignore_case_and_punctuation():
         {
             "utterance_id": ["a", "b"],
             "speaker": ["x", "y"],
-            "text": ["Oh, how nice!", "no way"],
+            "text": ["But, how nice!", "no way"],
             "split": ["test", "test"],
         }
     )
     transcripts = pd.DataFrame(
-        {"utterance_id": ["b", "a"], "text": ["no", "oh how nice"], "asr": "canary"}
+        {"utterance_id": ["b", "a"], "text": ["no", "but how nice"], "asr": "canary"}
     )
-    (row,) = evaluator(utterances).word_errors(transcripts, seed=1)
-    assert row["value"] == pytest.approx(1 / 5)
-    assert row["n"] == 2
+    found = evaluator(utterances).error_rates(transcripts, seed=1)
+    rates = {row["metric"]: row for row in found if not row["label"]}
+    assert rates["wer"]["value"] == pytest.approx(1 / 5)
+    assert rates["cer"]["value"] == pytest.approx(4 / 18)
+    assert rates["wer"]["n"] == 2
+
+
+def test_error_rates_are_told_by_emotion_and_gender_and_a_lone_speaker_has_no_interval():
+    """A rate over all hides that a recogniser fails on the shouted half."""
+    utterances = pd.DataFrame(
+        {
+            "utterance_id": list("abcd"),
+            "corpus": "c",
+            "speaker": ["x", "y", "x", "y"],
+            "gender": ["female", "male", "female", "male"],
+            "label": ["angry", "angry", "sad", "sad"],
+            "language": "en",
+            "text": ["go away", "leave me alone", "it is over", "never mind"],
+        }
+    )
+    heard = ["go away", "leave me alone", "it is", ""]
+    transcripts = pd.DataFrame({"utterance_id": list("abcd"), "text": heard, "asr": "canary"})
+    found = evaluator(utterances, unit="speaker").error_rates(transcripts, seed=1)
+    rates = {row["label"]: row for row in found if row["metric"] == "wer"}
+    assert {label: row["value"] for label, row in rates.items()} == pytest.approx(
+        {
+            "": 3 / 10,
+            "label angry": 0,
+            "label sad": 3 / 5,
+            "gender female": 1 / 5,
+            "gender male": 2 / 5,
+        }
+    )
+    assert np.isnan(rates["gender male"]["low"])
+    assert rates[""]["low"] < 3 / 10 < rates[""]["high"]
 
 
 def test_speaker_intervals_need_speakers():

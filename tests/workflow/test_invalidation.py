@@ -206,3 +206,60 @@ def test_a_run_that_stops_after_the_listing_still_sees_the_replaced_file(done, f
         jobs = plan(folder)
     assert "pack_audio corpus=emodb" in jobs
     assert not any("study=demo" in job for job in jobs)
+
+
+def test_another_beam_transcribes_anew_and_divides_nothing(done):
+    with edited(
+        done / "studies/demo.yaml", "batch_seconds: 120", "batch_seconds: 120\n    beam: 2"
+    ):
+        assert plan(done) == study_tail(
+            "demo",
+            "transcribe_shard corpus=demo, asr=demo-canary, shard=0, shards=1",
+            "join_transcripts corpus=demo, asr=demo-canary",
+            *system_chain("demo", "text", "0"),
+            *DEMO_FUSIONS,
+        )
+
+
+SPOKEN = """
+title: Two shards
+classes: [angry, happy]
+corpora: {spoken: {source: table, constants: {label: angry, language: en}}}
+folds: {protocol: stratified_k_fold, k: 2}
+asr:
+  canary:
+    engine: canary
+    model: results/models/demo-canary/model.nemo
+    resources: cpu
+    shards: 2
+systems: {svm: {family: functionals}}
+"""
+
+
+def test_one_utterance_more_transcribes_one_shard_and_no_other(done, tmp_path):
+    """The audio store changes as a whole; on a cluster that would be all of a night's work."""
+    folder = tmp_path / "copy"
+    shutil.copytree(done, folder, symlinks=True)
+    corpus = tmp_path / "spoken"
+    corpus.mkdir()
+    files = sorted((done / "results/corpora/demo/source").rglob("*.wav"))[:9]
+    for file in files:
+        shutil.copy2(file, corpus / file.name)
+    names = [file.name for file in files]
+    (folder / "studies/spoken.yaml").write_text(SPOKEN, encoding="utf-8")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config |= {"studies": ["spoken"], "paths": {"spoken": str(corpus)}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    target = "results/corpora/spoken/transcripts/canary.parquet"
+
+    def transcribed(paths):
+        (corpus / "utterances.csv").write_text("\n".join(["path", *paths]) + "\n")
+        log = snakemake(folder, "--cores", "2", target).stdout
+        assert set(TRANSCRIPTS.read(folder / target)["utterance_id"]) == {
+            f"spoken/{path}" for path in paths
+        }
+        return log.count("rule transcribe_shard:")
+
+    assert transcribed(names[:8]) == 2
+    assert transcribed(names) == 1
+    assert transcribed(names) == 0

@@ -19,7 +19,9 @@ TEXTS = {path.name: path.read_text(encoding="utf-8") for path in RULES}
 BLOCKS = {
     name: block
     for text in TEXTS.values()
-    for name, block in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+    for name, block in re.findall(
+        r"^(?:rule|checkpoint) (\w+):\n(.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL
+    )
 }
 SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
 

@@ -5,7 +5,7 @@ rule evaluate_study:
     input:
         posteriors=lambda w: PLAN.all_posteriors(w.study),
         utterances="results/{study}/utterances.parquet",
-        transcripts=lambda w: PLAN.transcripts(w.study),
+        transcripts=lambda w: PLAN.recognised(w.study),
     output:
         scores="results/{study}/scores.parquet",
         csv="results/{study}/scores.csv",
@@ -18,7 +18,7 @@ rule evaluate_study:
     conda:
         "../../envs/analysis.yaml"
     params:
-        settings=lambda w: PLAN.settings(w.study, "intervals", "paper_values"),
+        settings=lambda w: PLAN.evaluation(w.study),
         code=PLAN.code("evaluate_study.py"),
     script:
         "../scripts/evaluate_study.py"

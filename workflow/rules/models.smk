@@ -16,6 +16,23 @@ rule fetch_model:
         "../scripts/fetch_model.py"
 
 
+# Once, and not into the temporary folder of every job.
+rule unpack_model:
+    input:
+        lambda w: PLAN.nemo_archives()[f"nemo/{w.model}"],
+    output:
+        "results/models/nemo/{model}/model.json",
+    log:
+        "results/models/nemo/{model}.log",
+    localrule: True
+    conda:
+        "../../envs/asr.yaml"
+    params:
+        code=PLAN.code("unpack_model.py"),
+    script:
+        "../scripts/unpack_model.py"
+
+
 rule make_tiny_encoder:
     output:
         "results/models/tiny-w2v-bert/model.json",

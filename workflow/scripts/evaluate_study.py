@@ -26,10 +26,10 @@ def main(smk, settings):
     for tables in by_seed.values():
         for (stage, system), table in tables.items():
             scores += evaluator.scores(table, system, stage)
-        comparisons += evaluator.compare(tables)
+        comparisons += evaluator.compare(tables, twins=settings["twins"])
     if smk.input.get("transcripts"):
         transcripts = pd.concat([TRANSCRIPTS.read(path) for path in smk.input.transcripts])
-        scores += evaluator.word_errors(transcripts, seed=min(by_seed))
+        scores += evaluator.error_rates(transcripts, seed=min(by_seed))
     frame = pd.DataFrame(scores)
     SCORES.write(frame, smk.output.scores)
     COMPARISONS.write(pd.DataFrame(comparisons), smk.output.comparisons)

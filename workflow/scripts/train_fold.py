@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from serflow import job, models
+from serflow import job
 from serflow.audio import AudioStore
 from serflow.context import Context
 from serflow.digests import canonical, digest
@@ -34,7 +34,7 @@ def main(smk, settings):
     block, classes = settings["system"], settings["classes"]
     system_digest = digest(smk.params.settings, smk.params.code)
     for file in smk.input.get("models", []):
-        block["model"] = models.location(file)
+        block["model"] = str(Path(file).parent)
     fold = join_fold(
         UTTERANCES.read(smk.input.utterances),
         FOLDS.read(smk.input.folds),

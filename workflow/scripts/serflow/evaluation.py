@@ -12,11 +12,18 @@ from serflow.errors import UserError, name_some
 from serflow.intervals import bootstrap_interval, paired_bootstrap
 from serflow.metrics import METRICS
 from serflow.posteriors import Posteriors
+from serflow.word_errors import NORMALISATION, error_counts
 
-WER_DEFINITION = (
-    "Word error rate: substitutions, deletions and insertions over reference words, pooled over "
-    "utterances; lower case, no punctuation."
-)
+_ERRORS = "substitutions, deletions and insertions over reference {}, pooled over utterances; "
+ERROR_RATES = {
+    "wer": ("word", "Word error rate: " + _ERRORS.format("words") + NORMALISATION + "."),
+    "cer": (
+        "character",
+        "Character error rate: " + _ERRORS.format("characters") + NORMALISATION + ".",
+    ),
+}
+# What errors are told by, beside all: column of the utterances.
+ERRORS_BY = ("split", "corpus", "label", "gender")
 
 
 class Evaluator:
@@ -94,52 +101,69 @@ class Evaluator:
                     )
         return rows
 
-    def word_errors(self, transcripts: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
-        """Word error rate of each ASR, where the corpus gives reference texts."""
-        import jiwer
+    def error_rates(self, transcripts: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
+        """WER and CER of each transcription, where the corpus gives reference texts.
 
-        clean = jiwer.Compose(
-            [
-                jiwer.ToLowerCase(),
-                jiwer.RemovePunctuation(),
-                jiwer.RemoveMultipleSpaces(),
-                jiwer.Strip(),
-            ]
+        Parameters
+        ----------
+        transcripts : DataFrame
+            `tables.TRANSCRIPTS`; a missing language counts as English.
+        seed : int
+            For the rows: that of a system.
+
+        Returns
+        -------
+        list of dict
+            Of all utterances (`label` empty), then by split, corpus, emotion and gender (`label`
+            'gender female'), where there is more than one.
+        """
+        known = self.utterances.reindex(columns=["text", "language", *ERRORS_BY])
+        known = known.rename(columns={"text": "reference"})
+        joined = transcripts.join(
+            known,
+            on="utterance_id",
+            how="inner",
         )
-        joined = transcripts.set_index("utterance_id").join(
-            self.utterances[["text", "split", "speaker"]], how="inner", rsuffix="_reference"
-        )
-        joined = joined[joined["text_reference"].fillna("").str.strip() != ""]
+        joined = joined[joined["reference"].fillna("").str.strip() != ""].reset_index(drop=True)
         rows = []
-        for (asr, role), part in joined.assign(split=joined["split"].fillna("test")).groupby(
-            ["asr", "split"]
-        ):
-            errors, words = [], []
-            for reference, hypothesis in zip(part["text_reference"], part["text"], strict=True):
-                out = jiwer.process_words(clean(reference), clean(hypothesis))
-                errors.append(out.substitutions + out.deletions + out.insertions)
-                words.append(out.substitutions + out.deletions + out.hits)
-            value, low, high = self._ratio_interval(
-                np.array(errors), np.array(words), part.index.to_series()
-            )
-            rows.append(
-                self._row(
-                    seed, asr, "transcribed", role, "wer", ["", ""], WER_DEFINITION,
-                    value, low, high, len(part),
-                )
-            )  # fmt: skip
+        for asr, part in joined.groupby("asr", sort=False):
+            counts = error_counts(part["reference"], part["text"], part["language"].fillna("en"))
+            counts.index = part.index
+            scopes = [("", part)]
+            for column in ERRORS_BY:
+                groups = list(part.groupby(column))
+                if len(groups) > 1:
+                    scopes += [(f"{column} {value}", chosen) for value, chosen in groups]
+            for scope, chosen in scopes:
+                rates = self._error_rate_intervals(counts.loc[chosen.index], chosen["utterance_id"])
+                for metric, interval in rates.items():
+                    definition = ERROR_RATES[metric][1]
+                    rows.append(
+                        self._row(
+                            seed, asr, "transcribed", "all", metric, [scope, ""], definition,
+                            *interval, len(chosen),
+                        )
+                    )  # fmt: skip
         return rows
 
     def compare(
-        self, tables: Mapping[tuple[str, str], Posteriors], metric: str = "macro_f1"
+        self,
+        tables: Mapping[tuple[str, str], Posteriors],
+        metric: str = "macro_f1",
+        twins: Sequence[tuple[str, str]] = (),
     ) -> list[dict[str, Any]]:
-        """Paired bootstrap on the test rows: rebalanced against raw, fused against every single table.
+        """Paired bootstrap on the test rows of one seed.
+
+        Rebalanced against raw, fused against every single table, and the systems of a pair against
+        each other.
 
         Parameters
         ----------
         tables : mapping of (stage, system) to Posteriors
             Of one seed.
         metric : str
+        twins : sequence of (system, system)
+            Systems that differ in one thing: `StudyConfig.transcript_twins`.
         """
         pairs = [((s, n), ("raw", n)) for s, n in tables if s == "rebalanced"]
         pairs += [
@@ -148,6 +172,12 @@ class Evaluator:
             if s == "fused"
             for other in tables
             if other[0] != "fused"
+        ]
+        pairs += [
+            ((stage, name), (stage, other))
+            for name, other in twins
+            for stage in ("raw", "rebalanced")
+            if (stage, name) in tables
         ]
         return [self._comparison(tables, a, b, metric) for a, b in pairs]
 
@@ -208,21 +238,30 @@ class Evaluator:
             )
         return clusters
 
-    def _ratio_interval(
-        self, part: np.ndarray, whole: np.ndarray, ids: pd.Series
-    ) -> tuple[float, float, float]:
-        """Bootstrap of sum(part) / sum(whole)."""
-        clusters = self._clusters(ids)
+    def _error_rate_intervals(
+        self, counts: pd.DataFrame, ids: pd.Series
+    ) -> dict[str, tuple[float, float, float]]:
+        """Value and interval of each error rate, from one bootstrap of sums over sums."""
+        table = counts.to_numpy(dtype=float)
+        total = table.sum(axis=0)
+        lone = self.unit == "speaker" and self.utterances.loc[ids, "speaker"].nunique() < 2
+        clusters = None if lone else self._clusters(ids)
         if clusters is not None:
             groups = np.unique(clusters, return_inverse=True)[1]
-            part, whole = np.bincount(groups, part), np.bincount(groups, whole)
+            table = np.column_stack([np.bincount(groups, column) for column in table.T])
         rng = np.random.default_rng(self.seed)
-        ratios = np.empty(self.resamples)
+        sums = np.empty((self.resamples, table.shape[1]))
         for i in range(self.resamples):  # one at a time: all index rows at once would be gigabytes
-            drawn = rng.integers(len(part), size=len(part))
-            ratios[i] = part[drawn].sum() / max(whole[drawn].sum(), 1)
-        low, high = np.quantile(ratios, [0.025, 0.975])
-        return float(part.sum() / max(whole.sum(), 1)), float(low), float(high)
+            sums[i] = table[rng.integers(len(table), size=len(table))].sum(axis=0)
+        found = {}
+        for metric, (unit, _) in ERROR_RATES.items():
+            columns = [counts.columns.get_loc(f"{unit}_errors"), counts.columns.get_loc(f"{unit}s")]
+            errors, whole = total[columns]
+            ratios = sums[:, columns[0]] / np.maximum(sums[:, columns[1]], 1)
+            # One speaker has nothing to be resampled.
+            low, high = [np.nan] * 2 if lone else np.quantile(ratios, [0.025, 0.975])
+            found[metric] = (errors / max(whole, 1), low, high)
+        return found
 
     def _scope(self, posteriors: Posteriors) -> str:
         folds = len(posteriors.priors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from serflow.acquisition.unpack import unpack
 from serflow.errors import UserError
 from serflow.files import write_text
 
@@ -17,6 +19,8 @@ RECORD = "model.json"
 WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.nemo", "*.yaml", "*.jinja"]
 # Only models that have no safetensors need these; they are loaded with weights_only.
 PICKLED = ["*.bin", "*.pt"]
+# Of a .nemo archive: weights hardly shrink, and there are a few dozen files.
+_MOST_GROWN, _MOST_MEMBERS = 4, 1000
 
 
 @contextmanager
@@ -44,13 +48,43 @@ def made_whole(folder: Path, origin: str, **record: str) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def location(file: str) -> str:
-    """What a loader is given for a rule's model input: the `.nemo` file, or the file's folder."""
-    return file if file.endswith(".nemo") else str(Path(file).parent)
+def origin(file: str | Path) -> dict[str, str]:
+    """What is on record of a model, by the file that stands for it; empty for one of one's own."""
+    record = Path(file)
+    if record.name != RECORD:
+        return {}
+    return json.loads(record.read_text(encoding="utf-8"))
+
+
+def unpack_nemo(archive: Path, folder: Path) -> None:
+    """Unpack a `.nemo` file into a folder of its own: NeMo would do it anew in every job.
+
+    Parameters
+    ----------
+    archive : Path
+    folder : Path
+        Gets the archive's files, and its SHA-256 on record.
+
+    Raises
+    ------
+    UserError
+        It is no archive, is damaged, or holds what is not unpacked.
+    """
+    with archive.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    with made_whole(folder, archive.name, sha256=sha256) as partial:
+        _unpack(archive, partial)
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    most = _MOST_GROWN * archive.stat().st_size
+    unpack(archive, folder, most=most, members=_MOST_MEMBERS)
 
 
 def fetch(model: str, folder: Path) -> None:
     """Download a hub model's current revision into `folder` and record that revision.
+
+    A `.nemo` file is unpacked there, and only what came out of it is kept.
 
     Parameters
     ----------
@@ -76,6 +110,9 @@ def fetch(model: str, folder: Path) -> None:
                 name, revision=info.sha, local_dir=partial, allow_patterns=WANTED + pickled
             )
             shutil.rmtree(partial / ".cache", ignore_errors=True)
+            for archive in partial.glob("*.nemo"):
+                _unpack(archive, partial)
+                archive.unlink()
     except GatedRepoError:
         raise UserError(
             f"{name} asks for a licence: accept it on the model's hub page, put an access token "

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from serflow.acquisition.sources import SOURCES, is_open, needs_a_licence
+from serflow.config.asr import AsrConfig, Recogniser
 from serflow.config.corpora import PUBLISHED, CorpusConfig
 from serflow.config.load import hub_folder, is_local
 from serflow.config.site import SiteConfig
-from serflow.config.study import CONTRAST, AsrConfig, StudyConfig
-from serflow.digests import canonical
+from serflow.config.study import CONTRAST, StudyConfig
+from serflow.digests import canonical, digest
 from serflow.errors import UserError
 from serflow.invalidation import code_digest, tree_digest
 
@@ -48,8 +49,7 @@ class Plan:
         self._listings: dict[str, str] = {}
         for name, study in list(studies.items()):
             self.corpora.update(study.corpora)
-            if study.asr is not None:
-                self.asr[study.asr.name] = study.asr
+            self.asr.update(study.asr)
             for contrast in study.contrasts:
                 self.studies[f"{name}{CONTRAST}{contrast}"] = study.contrast(contrast)
         self._check_models()
@@ -61,8 +61,7 @@ class Plan:
         """Snakemake says nothing of a missing input while its job's output is still there."""
         for name, study in self.studies.items():
             used = {f"systems.{s}": m for s, x in study.systems.items() for m in x.models()}
-            if study.asr is not None:
-                used["asr"] = study.asr.model
+            used |= {f"asr.{n}": x.model for n, x in recognisers(study.asr).items()}
             for where, model in used.items():
                 file = self.model_file(model)
                 made = file in MADE_MODELS or file.startswith("results/models/hub/")
@@ -168,15 +167,46 @@ class Plan:
             return f"results/models/{hub_folder(model)}/model.json"
         if path.endswith(".nemo"):
             return path
+        archives = sorted(Path(path).expanduser().glob("*.nemo"))
         for name in ("model.json", "config.json", "model_config.yaml"):
             if path.startswith("results/") or (Path(path).expanduser() / name).is_file():
                 return f"{path.rstrip('/')}/{name}"
-        return f"{path.rstrip('/')}/config.json"
+        return str(archives[0]) if len(archives) == 1 else f"{path.rstrip('/')}/config.json"
+
+    def recogniser(self, asr: str) -> str:
+        """The file that stands for an unpacked recogniser, as a rule's input."""
+        file = self.model_file(self.asr[asr].model)
+        return f"results/models/{nemo_folder(file)}/model.json" if _is_nemo(file) else file
+
+    def nemo_archives(self) -> dict[str, str]:
+        """Folder below results/models -> `.nemo` file that a rule unpacks there."""
+        files = [self.model_file(asr.model) for asr in recognisers(self.asr).values()]
+        return {nemo_folder(file): file for file in files if _is_nemo(file)}
+
+    def asr_names(self, *engines: str) -> str:
+        """A pattern that matches the transcriptions by these engines alone."""
+        names = [name for name, asr in self.asr.items() if asr.engine in engines]
+        return "|".join(names) or "(?!)"
+
+    def transcriber_settings(self, asr: str) -> str:
+        """What a transcription job is told; where it runs, and in how many parts, is none of it."""
+        apart = {"resources", "shards", "language"}
+        return canonical({"name": asr, **self.asr[asr].model_dump(mode="json", exclude=apart)})
+
+    def shards(self, asr: str) -> str:
+        """What the division into jobs depends on."""
+        wanted = {"shards", "language", "resources"}
+        return canonical(self.asr[asr].model_dump(mode="json", include=wanted))
+
+    def shard_outputs(self, folder: str) -> list[str]:
+        """What the transcription jobs write, once their shards are there."""
+        shards = sorted(Path(folder).glob("*-of-*.parquet"))
+        return [str(shard.parent.parent / f"shard-{shard.name}") for shard in shards]
 
     def hub_models(self) -> dict[str, str]:
         """Folder below results/models -> hub id, for every model that must be fetched."""
         names = [m for s in self.studies.values() for x in s.systems.values() for m in x.models()]
-        names += [asr.model for asr in self.asr.values()]
+        names += [asr.model for asr in recognisers(self.asr).values()]
         return {hub_folder(m): m for m in names if not is_local(m) and m not in self.site.models}
 
     def settings(self, study: str, *blocks: str) -> str:
@@ -204,7 +234,7 @@ class Plan:
         if "functionals" in system.inputs:
             inputs["functionals"] = [f"{corpus}/functionals.parquet" for corpus in corpora]
         if "transcripts" in system.inputs:
-            inputs["transcripts"] = self.transcripts(wildcards.study)
+            inputs["transcripts"] = self._texts(wildcards.study, wildcards.system)
         return inputs
 
     def fingerprints(self, wildcards: Any) -> list[str]:
@@ -257,17 +287,46 @@ class Plan:
         ]
 
     def transcripts(self, study: str) -> list[str]:
-        """The transcripts of every corpus of a study; empty when it has no ASR."""
+        """Every transcription of every corpus of a study; empty when it has none."""
         config = self.studies[study]
-        if config.asr is None:
-            return []
         return [
-            f"results/corpora/{corpus}/transcripts/{config.asr.name}.parquet"
+            f"results/corpora/{corpus}/transcripts/{asr}.parquet"
+            for asr in config.asr
             for corpus in config.corpora
         ]
+
+    def recognised(self, study: str) -> list[str]:
+        """The transcriptions that a recogniser makes."""
+        mine = recognisers(self.studies[study].asr)
+        return [file for file in self.transcripts(study) if Path(file).stem in mine]
+
+    def evaluation(self, study: str) -> str:
+        """The settings of a study's evaluation."""
+        config = self.studies[study]
+        dump = config.model_dump(mode="json", include={"intervals", "paper_values"})
+        return canonical({"study": study, "twins": config.transcript_twins(), **dump})
+
+    def _texts(self, study: str, system: str) -> list[str]:
+        """The transcripts that a system reads."""
+        asr = self.studies[study].transcription(system)
+        return [file for file in self.transcripts(study) if Path(file).stem == asr]
 
     def per_corpus(self, pattern: str) -> Callable[[Any], list[str]]:
         """Input function: `pattern` for every corpus of the study."""
         return lambda wildcards: [
             pattern.format(corpus=corpus) for corpus in self.studies[wildcards.study].corpora
         ]
+
+
+def recognisers(asr: dict[str, AsrConfig]) -> dict[str, Recogniser]:
+    """Those that need a model and hear audio."""
+    return {name: config for name, config in asr.items() if isinstance(config, Recogniser)}
+
+
+def nemo_folder(file: str) -> str:
+    """Folder below `results/models` that a `.nemo` file is unpacked in."""
+    return f"nemo/{Path(file).stem}-{digest(file)[:8]}"
+
+
+def _is_nemo(file: str) -> bool:
+    return file.endswith(".nemo")

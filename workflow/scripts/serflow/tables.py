@@ -184,6 +184,13 @@ AUDIO_INDEX = Table(
     ["offset", "samples"],
 )
 FUNCTIONALS = Table("functionals", {"utterance_id": TEXT}, ["utterance_id"], prefix="f_")
+# What one transcription job is given.
+SHARD = Table(
+    "shard",
+    {"utterance_id": TEXT, "language": TEXT, "seconds": NUMBER, "audio_digest": TEXT},
+    ["utterance_id"],
+    ["language", "seconds", "audio_digest"],
+)
 TRANSCRIPTS = Table(
     "transcripts",
     {"utterance_id": TEXT, "text": TEXT, "status": TEXT, "note": TEXT, "asr": TEXT},

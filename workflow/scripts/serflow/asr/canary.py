@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from serflow.asr.engine import Settings
+from serflow.asr.engine import Settings, check_languages
 from serflow.asr.quiet import quiet_nemo
 from serflow.audio import SAMPLE_RATE
 from serflow.errors import UserError
 
 quiet_nemo()
 
+import nemo  # noqa: E402
 from nemo.collections.asr.models import ASRModel, EncDecMultiTaskModel  # noqa: E402
 from nemo.collections.asr.models.aed_multitask_models import (  # noqa: E402
     MultiTaskTranscriptionConfig,
@@ -34,9 +35,9 @@ from nemo.collections.common.tokenizers.canary_tokenizer import (  # noqa: E402
 from nemo.core.connectors.save_restore_connector import SaveRestoreConnector  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
-# Tokens beyond the encoder's length; without it greedy decoding runs to the decoder's maximum.
+# Tokens beyond the encoder's length; without it decoding runs to the decoder's maximum.
 MAX_GENERATION_DELTA = 50
-UNPACKED = "model_config.yaml"
+CONFIGURATION = "model_config.yaml"
 
 
 class Canary:
@@ -45,21 +46,40 @@ class Canary:
     Parameters
     ----------
     model : EncDecMultiTaskModel
-    language : str
-        Spoken and written language.
     pnc : bool
         Ask for punctuation and capitals.
+    beam : int
+        Width of the beam; 1 is greedy.
+    dtype : torch.dtype
+        Of the network; features are computed in float32.
     """
 
-    def __init__(self, model: EncDecMultiTaskModel, language: str, pnc: bool) -> None:
+    def __init__(
+        self, model: EncDecMultiTaskModel, pnc: bool, beam: int = 1, dtype=torch.float32
+    ) -> None:
         # Released checkpoints ask for a beam of size 1; the paper decoded greedily.
-        greedy = {"strategy": "greedy", "greedy": {"max_generation_delta": MAX_GENERATION_DELTA}}
-        model.change_decoding_strategy(OmegaConf.create(greedy))
-        self._model = model.eval()
+        delta = {"max_generation_delta": MAX_GENERATION_DELTA}
+        decoding = {"strategy": "greedy", "greedy": delta}
+        if beam > 1:
+            width = {"beam_size": beam, "return_best_hypothesis": True, "len_pen": 0.0}
+            decoding = {"strategy": "beam", "beam": width | delta}
+        model.change_decoding_strategy(OmegaConf.create(decoding))
+        self._model = _in_precision(model.eval(), dtype)
         self._model.freeze()
-        self._slots = prompt_slots(model.prompt_format, language, pnc)
+        self._pnc = pnc
 
-    def transcribe(self, batch: Sequence[NDArray[np.float32]]) -> list[str]:
+    @property
+    def facts(self) -> dict[str, str]:
+        """Device, precision, NeMo's version."""
+        parameter = next(self._model.encoder.parameters())
+        device = parameter.device.type
+        return {
+            "device": torch.cuda.get_device_name() if device == "cuda" else device,
+            "dtype": str(parameter.dtype).removeprefix("torch."),
+            "library": f"nemo {nemo.__version__}",
+        }
+
+    def transcribe(self, batch: Sequence[NDArray[np.float32]], language: str) -> list[str]:
         """One text for each array of samples, in order."""
         # A fresh configuration each time, for transcribe() writes into it. No chunking: at batch
         # size 1 it merges different inputs into one text (canary-1b-v2).
@@ -67,7 +87,7 @@ class Canary:
             batch_size=len(batch),
             num_workers=0,
             verbose=False,
-            prompt=dict(self._slots),
+            prompt=prompt_slots(self._model.prompt_format, language, self._pnc),
             enable_chunking=False,
         )
         try:
@@ -98,32 +118,47 @@ def prompt_slots(prompt_format: str, language: str, pnc: bool) -> dict[str, str]
 
 
 def load(settings: Settings) -> Canary:
-    """Load a Canary from a `.nemo` file, a folder (unpacked, or with one `.nemo` file) or the hub.
+    """Load a Canary from an unpacked folder, a `.nemo` file, or a folder that holds one.
+
+    On a GPU that knows it, the network computes in bfloat16.
 
     Raises
     ------
     UserError
         There is no such model, it is no Canary, its sample rate is not 16 kHz, or it does not know
-        the language.
+        a language.
     """
     torch.set_num_threads(settings.threads)
-    model = _restore(settings.model)
+    _refuse_other_models(settings)
+    model = _restore(settings)
     kind = type(model).__name__
     if not isinstance(model, EncDecMultiTaskModel) or "canary" not in model.prompt_format:
-        raise UserError(f"asr.model: {settings.model} is a {kind}, not a Canary")
+        raise _not_a_canary(settings, kind)
     if model.cfg.sample_rate != SAMPLE_RATE:
         raise UserError(
-            f"asr.model: {settings.model} hears {model.cfg.sample_rate} Hz, serflow has 16 kHz"
+            f"asr.{settings.name}: {settings.model} hears {model.cfg.sample_rate} Hz, serflow has "
+            "16 kHz; choose another model"
         )
-    known = languages(model)
-    if settings.language not in known:
-        raise UserError(
-            f"asr.language: {settings.model} does not know '{settings.language}'; "
-            f"it knows {', '.join(known)}"
-        )
+    check_languages(settings, languages(model))
+    on_gpu = torch.cuda.is_available()
+    half = on_gpu and torch.cuda.is_bf16_supported()
     return Canary(
-        model.to("cuda" if torch.cuda.is_available() else "cpu"), settings.language, settings.pnc
+        model.to("cuda" if on_gpu else "cpu"),
+        settings.pnc,
+        settings.beam,
+        torch.bfloat16 if half else torch.float32,
     )
+
+
+def _in_precision(model: EncDecMultiTaskModel, dtype: torch.dtype) -> EncDecMultiTaskModel:
+    """Convert all but the computation of features, whose filters bfloat16 would coarsen."""
+    for name, part in model.named_children():
+        if name != "preprocessor":
+            part.to(dtype)
+    # Features are handed on in the precision of this empty tensor.
+    features = model.preprocessor
+    features.dtype_sentinel_tensor = features.dtype_sentinel_tensor.to(dtype)
+    return model
 
 
 def languages(model: EncDecMultiTaskModel) -> list[str]:
@@ -137,33 +172,47 @@ def languages(model: EncDecMultiTaskModel) -> list[str]:
     return sorted(code[1] for code in codes if code)
 
 
-def _restore(model: str) -> ASRModel:
-    path = Path(model)
-    try:
-        if (path / UNPACKED).is_file():
-            # Not unpacked again into the temporary folder of every job (4 GB for canary-1b).
-            connector = SaveRestoreConnector()
-            connector.model_extracted_dir = str(path.resolve())
-            return ASRModel.restore_from(
-                str(path.resolve()), map_location="cpu", save_restore_connector=connector
+def _refuse_other_models(settings: Settings) -> None:
+    """Judge an unpacked model by its configuration: its weights may be gigabytes."""
+    file = Path(settings.model) / CONFIGURATION
+    if file.is_file():
+        target = str(OmegaConf.load(file).get("target", ""))
+        if not target.endswith(f".{EncDecMultiTaskModel.__name__}"):
+            raise _not_a_canary(settings, target.rpartition(".")[2] or "model without a class")
+
+
+def _not_a_canary(settings: Settings, kind: str) -> UserError:
+    return UserError(
+        f"asr.{settings.name}: {settings.model} is a {kind}, not a Canary; expected nvidia/canary-1b "
+        "or another of its family"
+    )
+
+
+def _restore(settings: Settings) -> ASRModel:
+    path = Path(settings.model).resolve()
+    where = f"asr.{settings.name}: {settings.model}"
+    archive: Path | None = path
+    connector = None
+    if (path / CONFIGURATION).is_file():
+        # Not unpacked again into the temporary folder of every job (4 GB for canary-1b).
+        connector = SaveRestoreConnector()
+        connector.model_extracted_dir = str(path)
+    elif path.is_dir():
+        archives = sorted(path.glob("*.nemo"))
+        if len(archives) != 1:
+            raise UserError(
+                f"{where} holds {len(archives)} .nemo files and no {CONFIGURATION}; expected an "
+                "unpacked Canary, or a folder with one .nemo file"
             )
-        if path.is_dir():
-            archives = sorted(path.glob("*.nemo"))
-            if len(archives) != 1:
-                raise UserError(
-                    f"asr.model: {model} holds {len(archives)} .nemo files and no {UNPACKED}; "
-                    "expected an unpacked Canary, or a folder with one .nemo file"
-                )
-            path = archives[0]
-        if path.is_file():
-            return ASRModel.restore_from(str(path.resolve()), map_location="cpu")
-        if path.suffix == ".nemo" or path.is_absolute() or model.startswith("."):
-            raise UserError(f"asr.model: there is no {model}")
-        return ASRModel.from_pretrained(model, map_location="cpu")
-    except UserError:
-        raise
+        archive = archives[0]
+    elif not path.is_file():
+        raise UserError(f"{where} does not exist; expected a .nemo file or its unpacked folder")
+    try:
+        return ASRModel.restore_from(
+            str(archive), map_location="cpu", save_restore_connector=connector
+        )
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0]
         raise UserError(
-            f"asr.model: cannot load {model} as a NeMo model: {type(error).__name__}: {reason}"
+            f"{where} cannot be loaded as a NeMo model: {type(error).__name__}: {reason}"
         ) from error

@@ -14,6 +14,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from serflow.errors import UserError
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -26,11 +28,13 @@ class Settings:
     engine : str
         Module of `serflow.asr`.
     model : str
-        Hub id, file or folder.
-    language : str
-        Two-letter code of the spoken language.
+        Local file or folder, or hub id.
+    languages : sequence of str
+        ISO 639 codes of the languages that will be asked for.
     pnc : bool
         Ask for punctuation and capitals.
+    beam : int
+        Width of the beam; 1 is greedy.
     batch_seconds : float
         Padded seconds of audio in a batch.
     max_error_rate : float
@@ -42,8 +46,9 @@ class Settings:
     name: str
     engine: str
     model: str
-    language: str = "en"
+    languages: Sequence[str] = ("en",)
     pnc: bool = False
+    beam: int = 1
     batch_seconds: float = 600.0
     max_error_rate: float = 0.01
     threads: int = 1
@@ -52,7 +57,11 @@ class Settings:
 class Transcriber(Protocol):
     """A loaded ASR model."""
 
-    def transcribe(self, batch: Sequence[NDArray[np.float32]]) -> list[str]:
+    @property
+    def facts(self) -> dict[str, str]:
+        """What runs and where, for the record: device, precision, versions."""
+
+    def transcribe(self, batch: Sequence[NDArray[np.float32]], language: str) -> list[str]:
         """One text for each array of samples (16 kHz), in order; raises if the batch fails."""
 
 
@@ -62,6 +71,24 @@ def load_engine(settings: Settings) -> Transcriber:
     Raises
     ------
     UserError
-        The model cannot be loaded, is none of this engine's, or does not know the language.
+        The model cannot be loaded, is none of this engine's, or does not know a language.
     """
     return import_module(f"serflow.asr.{settings.engine}").load(settings)
+
+
+def check_languages(settings: Settings, known: Sequence[str]) -> None:
+    """Raise UserError if the model does not know all languages that will be asked for.
+
+    Parameters
+    ----------
+    settings : Settings
+    known : sequence of str
+        The model's own.
+    """
+    strange = sorted(set(settings.languages) - set(known))
+    if strange:
+        raise UserError(
+            f"asr.{settings.name}: {settings.model} does not know {', '.join(map(repr, strange))}; "
+            f"it knows {', '.join(sorted(known))}. Choose another model, or correct `language` in "
+            "the study or in the corpus."
+        )

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from serflow.asr.engine import Settings
-from serflow.asr.segments import Samples
+from serflow.digests import canonical, digest
 from serflow.files import write_text
 
 
 @dataclass(frozen=True)
 class Row:
-    """Outcome of one utterance, and a checksum of the audio that it belongs to."""
+    """Outcome of one utterance, and what it belongs to: its language and its samples' digest."""
 
     utterance_id: str
     text: str
     status: str
     note: str
-    audio: int
-
-
-def checksum(samples: Samples) -> int:
-    """CRC-32 of the samples."""
-    return zlib.crc32(samples.tobytes())
+    language: str
+    audio_digest: str
 
 
 def journal_key(settings: Settings) -> str:
@@ -38,8 +32,7 @@ def journal_key(settings: Settings) -> str:
     model = Path(settings.model)
     files = sorted(model.rglob("*")) if model.is_dir() else [model]
     found = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
-    said = [settings.engine, settings.model, settings.language, settings.pnc, found]
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+    return digest(canonical([settings.engine, settings.model, settings.pnc, settings.beam, found]))
 
 
 class Journal:
@@ -61,9 +54,13 @@ class Journal:
     def __init__(self, path: str | Path, key: str) -> None:
         self.path = Path(path)
         self.rows = {row.utterance_id: row for row in _read(self.path, key)}
-        head = json.dumps({"key": key}) + "\n"
         # Written anew: without errors and without the half line of a killed job.
-        write_text(self.path, head + "".join(map(_line, self.rows.values())))
+        write_text(self.path, _head(key) + "".join(map(_line, self.rows.values())))
+
+    def holds(self, utterance_id: str, language: str, audio_digest: str) -> bool:
+        """Whether there is a row of this utterance, and it is of this language and audio."""
+        row = self.rows.get(utterance_id)
+        return row is not None and (row.language, row.audio_digest) == (language, audio_digest)
 
     def add(self, rows: Iterable[Row]) -> None:
         """Append rows and hand them to the system."""
@@ -73,15 +70,19 @@ class Journal:
         self.rows.update((row.utterance_id, row) for row in rows)
 
 
+def _head(key: str) -> str:
+    return json.dumps({"key": key}) + "\n"
+
+
 def _line(row: Row) -> str:
     return json.dumps(asdict(row), ensure_ascii=False) + "\n"
 
 
-def _read(path: Path, key: str) -> Iterable[Row]:
+def _read(path: Path, key: str) -> Iterator[Row]:
     if not path.exists():
         return
     head, *lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    if head != json.dumps({"key": key}):
+    if head + "\n" != _head(key):
         return
     for line in lines:
         try:

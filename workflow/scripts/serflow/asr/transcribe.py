@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from serflow.asr.batches import batches_by_seconds, transcribe_halving
+from serflow.asr.batches import Batches, Outcome
 from serflow.asr.engine import Settings, Transcriber
-from serflow.asr.journal import Journal, Row, checksum, journal_key
-from serflow.asr.segments import Samples, cut_long, unfit
+from serflow.asr.journal import Journal, Row, journal_key
+from serflow.asr.segments import MAX_PIECE_S, MIN_PIECE_S, Samples, cut_long, unfit
 from serflow.asr.text import clean, why_suspect
+from serflow.asr.voice import MIN_VOICE
 from serflow.audio import SAMPLE_RATE
 from serflow.errors import UserError, name_some
 
@@ -28,26 +33,37 @@ class Audio(Protocol):
     def samples(self, utterance_id: str) -> Samples:
         """float32 samples, mono, 16 kHz."""
 
-    def seconds(self, utterance_id: str) -> float:
-        """Duration, without touching the samples."""
+
+class Voice(Protocol):
+    """What is needed of `serflow.asr.voice.VoiceDetector`."""
+
+    def scores(self, batch: Sequence[Samples], enough: float) -> list[float]:
+        """How sure it is, in [0, 1], that there is a voice in each; at `enough` it may stop."""
 
 
 def transcribe_shard(
     store: Audio,
-    utterance_ids: Sequence[str],
+    shard: pd.DataFrame,
     load: Callable[[Settings], Transcriber],
+    voice: Callable[[], Voice],
     journal_path: str | Path,
     settings: Settings,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Transcribe utterances.
+
+    Audio is read, looked through for voices and cut in a thread of its own, while the model works
+    on what was read before.
 
     Parameters
     ----------
     store : AudioStore
-    utterance_ids : sequence of str
+    shard : DataFrame
+        `tables.SHARD`.
     load : callable
         `serflow.asr.engine.load_engine`. It is called before any audio is read, and not at all
         when the journal holds everything.
+    voice : callable
+        `serflow.asr.voice.VoiceDetector`.
     journal_path : path
         Where rows go as they come. A killed job finds them there; the caller removes the file once
         it has written the table.
@@ -55,58 +71,143 @@ def transcribe_shard(
 
     Returns
     -------
-    DataFrame
+    rows : DataFrame
         `tables.TRANSCRIPTS`, one row for each utterance in the given order.
+    facts : dict
+        The engine's facts; `audio_s` and `wall_s` of what was transcribed this time, without the
+        loading; `batch_seconds` as it was in the end; `resumed` utterances of an earlier try.
 
     Raises
     ------
     UserError
-        The engine refuses model or language, or more utterances ended as errors than
-        `settings.max_error_rate` allows; the first are named.
+        The engine refuses model or language, or more utterances end as errors than
+        `settings.max_error_rate` allows; the first are named, and nothing further is tried.
     """
     journal = Journal(journal_path, journal_key(settings))
-    engine: Transcriber | None = None
-    if any(name not in journal.rows for name in utterance_ids):
+    todo = shard[np.array([not journal.holds(*row) for row in _keys(shard)], dtype=bool)]
+    facts: dict[str, Any] = {"resumed": len(shard) - len(todo), "audio_s": 0.0, "wall_s": 0.0}
+    if len(todo):
         engine = load(settings)
-    outdated = [name for name in utterance_ids if not _still_valid(journal, store, name)]
-    absent = [name for name in outdated if name not in store]
-    journal.add(Row(name, "", "error", "not in the audio store", 0) for name in absent)
-    lengths = [(name, store.seconds(name)) for name in outdated if name in store]
-    if lengths and engine is None:
-        engine = load(settings)
-    batches = batches_by_seconds(lengths, settings.batch_seconds)
-    with tqdm(total=len(lengths), desc="transcribe", unit="utt") as progress:
-        for batch in batches:
-            journal.add(_transcribe_batch(engine, [(n, store.samples(n)) for n in batch]))
-            progress.update(len(batch))
-    rows = [journal.rows[name] for name in utterance_ids]
-    _check_errors(rows, settings.max_error_rate)
-    frame = pd.DataFrame(rows, columns=["utterance_id", "text", "status", "note", "audio"])
-    return frame.drop(columns="audio").assign(asr=settings.name)
+        batches = Batches(engine, settings.batch_seconds)
+        start = time.monotonic()
+        for window, texts in _transcribed(todo, store, voice(), batches):
+            journal.add(_rows(window, texts))
+            _check_errors(journal, shard, settings)
+        facts |= engine.facts | {
+            "audio_s": round(float(todo["seconds"].sum()), 1),
+            "wall_s": round(time.monotonic() - start, 3),
+            "batch_seconds": batches.seconds,
+        }
+    found = [journal.rows[name] for name in shard["utterance_id"]]
+    frame = pd.DataFrame(found, columns=["utterance_id", "text", "status", "note"])
+    return frame.assign(asr=settings.name), facts
 
 
-def _still_valid(journal: Journal, store: Audio, name: str) -> bool:
-    row = journal.rows.get(name)
-    return row is not None and name in store and row.audio == checksum(store.samples(name))
+@dataclass(frozen=True)
+class Prepared:
+    """An utterance as it was read: its pieces, or why it has none.
+
+    Attributes
+    ----------
+    utterance_id, language, audio_digest : str
+    pieces : list of ndarray of float32
+    fault : tuple of str, optional
+        Status and note.
+    """
+
+    utterance_id: str
+    language: str
+    audio_digest: str
+    pieces: list[Samples]
+    fault: tuple[str, str] | None = None
 
 
-def _transcribe_batch(engine: Transcriber, batch: list[tuple[str, Samples]]) -> list[Row]:
-    found: dict[str, tuple[str, str, str]] = {}
-    pieces: dict[str, list[Samples]] = {}
-    for name, samples in batch:
-        if fault := unfit(samples):
-            found[name] = ("", *fault)
-        else:
-            pieces[name] = cut_long(samples)
-    inputs = [piece for parts in pieces.values() for piece in parts]
-    outcomes = iter(transcribe_halving(engine, inputs) if inputs else [])
-    for name, parts in pieces.items():
-        seconds = sum(map(len, parts)) / SAMPLE_RATE
-        found[name] = _judge([next(outcomes) for _ in parts], seconds)
-    return [Row(name, *found[name], checksum(samples)) for name, samples in batch]
+def windows(shard: pd.DataFrame, seconds: float) -> Iterator[pd.DataFrame]:
+    """Parts of one language and like length, longest first, of at most so many padded seconds.
+
+    Longest first: what does not fit the memory fails at once, and not after hours.
+
+    Parameters
+    ----------
+    shard : DataFrame
+        `tables.SHARD`. An utterance that will be cut counts all its pieces.
+    seconds : float
+        A longer single utterance is a part of its own.
+    """
+    for _, rows in shard.groupby("language", sort=True):
+        rows = rows.sort_values("seconds", ascending=False, kind="stable")
+        pieces = np.where(rows["seconds"] > MAX_PIECE_S, rows["seconds"] // MIN_PIECE_S, 1)
+        first = padded = 0
+        longest = 0.0
+        for number, (length, n) in enumerate(zip(rows["seconds"], pieces, strict=True)):
+            if number > first and (padded + n) * longest > seconds:
+                yield rows.iloc[first:number]
+                first, padded = number, 0
+            if number == first:
+                longest = min(length, MAX_PIECE_S)
+            padded += n
+        yield rows.iloc[first:]
 
 
-def _judge(outcomes: list[str | Exception], seconds: float) -> tuple[str, str, str]:
+def _transcribed(
+    todo: pd.DataFrame, store: Audio, voice: Voice, batches: Batches
+) -> Iterator[tuple[list[Prepared], list[Outcome]]]:
+    """Every utterance once, with the outcomes of all pieces of its window, in their order."""
+    parts = list(windows(todo, batches.seconds))
+    # Two readers would not help: memory and the model are the limit.
+    with (
+        ThreadPoolExecutor(1) as reader,
+        tqdm(total=len(todo), desc="transcribe", unit="utt", mininterval=1.0) as progress,
+    ):
+        coming = reader.submit(_prepare, parts[0], store, voice)
+        for number in range(len(parts)):
+            window = coming.result()
+            if number + 1 < len(parts):
+                coming = reader.submit(_prepare, parts[number + 1], store, voice)
+            yield window, _longest_first(batches, window)
+            progress.update(len(window))
+
+
+def _longest_first(batches: Batches, window: Sequence[Prepared]) -> list[Outcome]:
+    inputs = [piece for item in window for piece in item.pieces]
+    order = sorted(range(len(inputs)), key=lambda i: -len(inputs[i]))
+    found = batches.transcribe([inputs[i] for i in order], window[0].language) if inputs else []
+    placed = dict(zip(order, found, strict=True))
+    return [placed[i] for i in range(len(inputs))]
+
+
+def _prepare(rows: pd.DataFrame, store: Audio, voice: Voice) -> list[Prepared]:
+    """Read a window's audio; decide what of it the model sees."""
+    read: list[Samples | None] = []
+    faults: list[tuple[str, str] | None] = []
+    for name in rows["utterance_id"]:
+        samples = store.samples(name) if name in store else None
+        read.append(samples)
+        faults.append(("error", "not in the audio store") if samples is None else unfit(samples))
+    heard = [i for i, fault in enumerate(faults) if fault is None]
+    for i, score in zip(heard, voice.scores([read[i] for i in heard], MIN_VOICE), strict=True):
+        if score < MIN_VOICE:
+            faults[i] = ("silence", f"no voice found ({score:.2f})")
+    return [
+        Prepared(*key, [] if fault else cut_long(samples), fault)
+        for key, samples, fault in zip(_keys(rows), read, faults, strict=True)
+    ]
+
+
+def _keys(rows: pd.DataFrame) -> Iterable[tuple[str, str, str]]:
+    columns = ["utterance_id", "language", "audio_digest"]
+    return rows[columns].itertuples(index=False, name=None)
+
+
+def _rows(window: Sequence[Prepared], outcomes: Iterable[Outcome]) -> Iterator[Row]:
+    outcomes = iter(outcomes)
+    for item in window:
+        found = [next(outcomes) for _ in item.pieces]
+        said = ("", *item.fault) if item.fault else _judge(found, item.pieces)
+        yield Row(item.utterance_id, *said, item.language, item.audio_digest)
+
+
+def _judge(outcomes: list[Outcome], pieces: list[Samples]) -> tuple[str, str, str]:
     """Text, status and note of an utterance from the outcomes of its pieces."""
     failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
     if failures:
@@ -115,17 +216,19 @@ def _judge(outcomes: list[str | Exception], seconds: float) -> tuple[str, str, s
     text = " ".join(filter(None, map(clean, outcomes)))
     if not text:
         return "", "empty", "no words recognised"
-    doubt = why_suspect(text, seconds)
+    doubt = why_suspect(text, sum(map(len, pieces)) / SAMPLE_RATE)
     cut = f"{len(outcomes)} pieces" if len(outcomes) > 1 else ""
     return text, "suspect" if doubt else "ok", "; ".join(filter(None, [doubt, cut]))
 
 
-def _check_errors(rows: list[Row], max_error_rate: float) -> None:
+def _check_errors(journal: Journal, shard: pd.DataFrame, settings: Settings) -> None:
+    rows = [journal.rows[name] for name in shard["utterance_id"] if name in journal.rows]
     errors = [row for row in rows if row.status == "error"]
-    if len(errors) > max_error_rate * len(rows):
+    if len(errors) > settings.max_error_rate * len(shard):
         offenders = name_some([f"{row.utterance_id} ({row.note})" for row in errors])
         raise UserError(
-            f"{len(errors)} of {len(rows)} utterances could not be transcribed, more than "
-            f"asr.max_error_rate {max_error_rate:g} allows: {offenders}. Mend their audio, or raise "
-            "the rate; what is done is kept, and the next run tries only these again."
+            f"{len(errors)} of {len(shard)} utterances could not be transcribed, more than "
+            f"asr.{settings.name}.max_error_rate {settings.max_error_rate:g} allows: {offenders}. "
+            "Mend their audio, or raise the rate; what is done is kept, and the next run tries "
+            "only the rest."
         )

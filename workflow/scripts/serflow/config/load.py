@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from serflow.config.asr import Recogniser
 from serflow.config.base import validated
 from serflow.config.site import SiteConfig
 from serflow.config.study import StudyConfig
@@ -74,8 +75,13 @@ def load(config: dict[str, Any], folder: Path) -> tuple[SiteConfig, dict[str, St
         overrides: dict[str, Any] = {}
         if site.seeds is not None:
             overrides["seeds"] = site.seeds
-        if site.shards is not None and study.asr is not None:
-            overrides["asr"] = study.asr.model_copy(update={"shards": site.shards})
+        if site.shards is not None:
+            overrides["asr"] = {
+                name: asr.model_copy(update={"shards": site.shards})
+                if isinstance(asr, Recogniser)
+                else asr
+                for name, asr in study.asr.items()
+            }
         studies[name] = study.model_copy(update=overrides)
     _check_shared(studies)
     return site, studies
@@ -85,8 +91,7 @@ def _check_shared(studies: dict[str, StudyConfig]) -> None:
     seen: dict[tuple[str, str], tuple[str, Any]] = {}
     for study_name, study in studies.items():
         shared = [("corpus", name, block) for name, block in study.corpora.items()]
-        if study.asr is not None:
-            shared.append(("asr", study.asr.name, study.asr))
+        shared += [("asr", name, block) for name, block in study.asr.items()]
         for kind, name, block in shared:
             first_study, first = seen.setdefault((kind, name), (study_name, block))
             if first != block:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
+from serflow.config.asr import AsrConfig
 from serflow.config.base import Seeds, Strict
 from serflow.config.corpora import CorpusConfig
 from serflow.config.families.functionals import FunctionalsConfig
@@ -23,22 +24,6 @@ SystemConfig = Annotated[
     FunctionalsConfig | SpeechClassifierConfig | TextClassifierConfig,
     Field(discriminator="family"),
 ]
-
-
-class AsrConfig(Strict):
-    """How utterances become text."""
-
-    name: Name = Field(description="Name of this transcription in the results and tables.")
-    engine: Literal["canary"] = "canary"
-    model: str = Field(description="Hub id, .nemo file or unpacked folder.")
-    language: str = "en"
-    pnc: bool = Field(False, description="Ask for punctuation and capitals.")
-    batch_seconds: Annotated[float, Field(gt=0)] = Field(
-        600.0, description="Padded seconds of audio in a batch."
-    )
-    max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.01
-    shards: Count = 1
-    resources: Literal["cpu", "gpu"] = "gpu"
 
 
 class LabelSettings(Strict):
@@ -165,7 +150,9 @@ class StudyConfig(Strict):
     contrasts: dict[Name, Contrast] = Field(
         {}, description="Other protocols to show beside the study's own."
     )
-    asr: AsrConfig | None = Field(None, description="Needed when a system reads transcripts.")
+    asr: dict[Name, AsrConfig] = Field(
+        {}, description="Transcriptions by name; needed when a system reads transcripts."
+    )
     systems: Annotated[dict[Name, SystemConfig], Field(min_length=1)]
     seeds: Seeds = [1]
     prior: PriorSettings = PriorSettings()
@@ -210,6 +197,48 @@ class StudyConfig(Strict):
             }
         )
 
+    def transcription(self, system: str) -> str | None:
+        """Name of the transcription that a system reads; None for one that reads no text."""
+        settings = self.systems[system]
+        if "transcripts" not in settings.inputs:
+            return None
+        return settings.transcripts or next(iter(self.asr))
+
+    def transcript_twins(self) -> list[tuple[str, str]]:
+        """Pairs of systems that differ in whose transcripts they read: recognised, reference."""
+        alike: dict[str, list[str]] = {}
+        for name, system in self.systems.items():
+            if self.transcription(name) is not None:
+                settings = system.model_dump_json(exclude={"transcripts", "resources"})
+                alike.setdefault(settings, []).append(name)
+        recognised = {
+            n: self.asr[x].engine != "reference"
+            for n in self.systems
+            if (x := self.transcription(n))
+        }
+        return [
+            (name, other)
+            for names in alike.values()
+            for name in names
+            for other in names
+            if recognised[name] and not recognised[other]
+        ]
+
+    def _check_transcription(self, system: str) -> None:
+        wanted = self.systems[system].transcripts
+        known = ", ".join(self.asr)
+        if not self.asr:
+            raise ValueError(f"systems.{system} reads transcripts, but the study has no 'asr'")
+        if wanted is None and len(self.asr) > 1:
+            raise ValueError(
+                f"systems.{system} reads transcripts, and the study has several ({known}): name "
+                "one as its 'transcripts'"
+            )
+        if wanted is not None and wanted not in self.asr:
+            raise ValueError(
+                f"systems.{system}.transcripts is {wanted!r}, which is not one of asr: {known}"
+            )
+
     @model_validator(mode="after")
     def _hangs_together(self) -> StudyConfig:
         if len(set(self.classes)) < len(self.classes):
@@ -218,8 +247,8 @@ class StudyConfig(Strict):
         if astray:
             raise ValueError(f"labels.map leads to {astray[0]!r}, which is not one of the classes")
         for name, system in self.systems.items():
-            if "transcripts" in system.inputs and self.asr is None:
-                raise ValueError(f"systems.{name} reads transcripts, but the study has no 'asr'")
+            if "transcripts" in system.inputs:
+                self._check_transcription(name)
             training = getattr(system, "training", None)
             if training is not None and training.select == "best" and not self.has_dev:
                 raise ValueError(

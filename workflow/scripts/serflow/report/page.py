@@ -11,7 +11,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from serflow.report import leakage, sections
+from serflow.report import leakage, sections, transcripts
 from serflow.report.figures import Figure
 from serflow.report.formats import count, listing, number, percent, without_folders
 from serflow.report.headline import headline
@@ -82,7 +82,7 @@ def render(results: Results, figures: Mapping[str, Figure], provenance: Provenan
         chance=number(1 / len(results.classes)),
         priors=[(system, sections.priors_table(results, system)) for system in results.systems],
         target=_target(results),
-        asr=_asr(results),
+        asr=transcripts.section(results),
         corpora=sections.corpora_table(results),
         folds=sections.folds_table(results),
         audit=leakage.audit_table(results.audit),
@@ -137,16 +137,3 @@ def _target(results: Results) -> str:
     if target == "uniform":
         return "uniform"
     return ", ".join(f"{name} {percent(target[name], 1)}" for name in results.classes)
-
-
-def _asr(results: Results) -> dict[str, Any] | None:
-    if results.transcripts is None:
-        return None
-    words = sections.word_errors_table(results)
-    definition = results.scores.loc[results.scores["metric"] == "wer", "definition"]
-    return {
-        "words": words if words.rows else None,
-        "definition": definition.iloc[0] if len(definition) else "",
-        "status": sections.status_table(results.transcripts),
-        "examples": sections.examples(results),
-    }

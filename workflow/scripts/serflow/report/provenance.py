@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from serflow.config.asr import AsrConfig
 from serflow.config.study import StudyConfig
 from serflow.digests import digest
 from serflow.report.formats import count, number
@@ -23,7 +24,7 @@ from serflow.report.results import Results
 # What the results depend on; versions are read without importing any of them.
 PACKAGES = (
     "numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "soundfile", "soxr", "librosa", "jiwer",
-    "torch", "transformers", "peft", "accelerate", "nemo_toolkit", "snakemake", "matplotlib",
+    "whisper_normalizer", "silero_vad", "torch", "transformers", "peft", "accelerate", "nemo_toolkit", "snakemake", "matplotlib",
 )  # fmt: skip
 
 # Rule -> what it does, in the order of the chain.
@@ -37,7 +38,9 @@ STAGES = {
     "pack_audio": "Decode and pack audio",
     "extract_functionals": "Extract functionals",
     "extract_fingerprints": "Fingerprint audio",
+    "assign_shards": "Assign shards",
     "transcribe_shard": "Transcribe",
+    "copy_reference_texts": "Copy the reference texts",
     "join_transcripts": "Join transcripts",
     "select_utterances": "Select utterances",
     "assign_folds": "Assign folds",
@@ -301,14 +304,16 @@ def _needed(config: StudyConfig) -> Iterator[tuple[str, str]]:
     """The stages that the study's results come from, train_fold by system."""
     families = {system.family for system in config.systems.values()}
     sources = {corpus.source for corpus in config.corpora.values()}
+    engines = {asr.engine for asr in config.asr.values()}
+    recognised = bool(engines - {"reference"})
     wanted = {
         "synthesise_demo_corpus": "demo" in sources,
         # A corpus that lies on the machine is not downloaded: shown where it was.
         "download_corpus": False,
         "extract_functionals": "functionals" in families,
         "extract_fingerprints": config.audit.near_duplicates,
-        "transcribe_shard": config.asr is not None,
-        "join_transcripts": config.asr is not None,
+        **dict.fromkeys(("assign_shards", "transcribe_shard", "join_transcripts"), recognised),
+        "copy_reference_texts": "reference" in engines,
         "fuse_systems": bool(config.fusions),
         **{rule: _uses_model(config, folder) for rule, folder in MODELS.items()},
     }
@@ -317,6 +322,12 @@ def _needed(config: StudyConfig) -> Iterator[tuple[str, str]]:
             yield from ((rule, system) for system in config.systems)
         elif wanted.get(rule, True):
             yield rule, ""
+
+
+def _is_job_of(asr: str, config: AsrConfig, rest: str) -> bool:
+    """Whether a benchmark is of this transcription, in as many parts as it has now."""
+    shards = getattr(config, "shards", None) or r"\d+"
+    return bool(re.fullmatch(rf"{re.escape(asr)}(-\d+-of-{shards})?", rest))
 
 
 def _title(rule: str) -> str:
@@ -329,11 +340,8 @@ def _belongs(rule: str, rest: str, config: StudyConfig, is_model: bool) -> bool:
         return False
     if is_model:
         return rule in MODELS and _uses_model(config, MODELS[rule])
-    if rule in ("transcribe_shard", "join_transcripts"):
-        asr = config.asr
-        return asr is not None and bool(
-            re.fullmatch(rf"{re.escape(asr.name)}(-\d+-of-{asr.shards})?", rest)
-        )
+    if rule in ("assign_shards", "transcribe_shard", "join_transcripts", "copy_reference_texts"):
+        return any(_is_job_of(asr, block, rest) for asr, block in config.asr.items())
     if rule == "extract_functionals":
         return any(system.family == "functionals" for system in config.systems.values())
     if rule == "extract_fingerprints":
@@ -350,7 +358,7 @@ def _belongs(rule: str, rest: str, config: StudyConfig, is_model: bool) -> bool:
 
 def _uses_model(config: StudyConfig, folder: str) -> bool:
     names = [model for system in config.systems.values() for model in system.models()]
-    names += [config.asr.model] if config.asr else []
+    names += [model for asr in config.asr.values() if (model := getattr(asr, "model", ""))]
     return any(name == folder or name.startswith(f"{folder}/") for name in names)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -65,7 +65,9 @@ class Results:
     skipped : DataFrame
         corpus, path, reason.
     transcripts : DataFrame, optional
-        `tables.TRANSCRIPTS`; None for a study without ASR.
+        `tables.TRANSCRIPTS` of every transcription; None for a study without.
+    asr_jobs : mapping of str to sequence of mapping
+        By transcription, the facts of each of its jobs: model, device, seconds of audio and time.
     contrasts : mapping of str to ContrastResults
         By the contrast's name in the study.
     """
@@ -84,6 +86,7 @@ class Results:
     dropped: Mapping[str, int]
     skipped: pd.DataFrame
     transcripts: pd.DataFrame | None = None
+    asr_jobs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     contrasts: Mapping[str, ContrastResults] = field(default_factory=dict)
 
     @cached_property
@@ -220,7 +223,11 @@ def read_results(
     fitted = {}
     for path in map(Path, fusions):
         fitted[int(path.parts[-3].removeprefix("seed-")), path.stem] = _json(path)
-    texts = [TRANSCRIPTS.read(path) for path in transcripts]
+    texts, jobs = [], {}
+    for path in map(Path, transcripts):
+        rows, facts = TRANSCRIPTS.read_with_metadata(path)
+        texts.append(rows)
+        jobs.setdefault(path.stem, []).extend(facts.get("shards", []))
     roles, folds_facts = FOLDS.read_with_metadata(folds)
     contrasts = {
         # results/emodb.random_5_fold/scores.parquet
@@ -245,6 +252,7 @@ def read_results(
         dropped=_json(dropped),
         skipped=pd.concat(left_out, ignore_index=True),
         transcripts=pd.concat(texts, ignore_index=True) if texts else None,
+        asr_jobs=jobs,
         contrasts=contrasts,
     )
 

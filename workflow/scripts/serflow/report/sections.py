@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from serflow.folds import ROLES, describe
+from serflow.folds import describe
 from serflow.metrics import METRICS
 from serflow.report.formats import (
     DASH,
@@ -29,7 +28,6 @@ from serflow.report.provenance import Cost, Download
 from serflow.report.results import Results, priors_of
 
 WHOLE = [metric for metric in METRICS.values() if metric.class_axes == 0]
-EXAMPLES = 8
 MAX_SKIPPED = 50
 
 
@@ -96,16 +94,6 @@ class Fusion:
     weights: Table
     fits: int
     curve: str = ""
-
-
-@dataclass(frozen=True)
-class Example:
-    """A transcript beside its reference; `words` are (text, whether it differs)."""
-
-    utterance_id: str
-    status: str
-    reference: str
-    words: list[tuple[str, bool]] = field(default_factory=list)
 
 
 def scores_table(results: Results) -> tuple[Table, list[str]]:
@@ -289,44 +277,6 @@ def priors_table(results: Results, system: str) -> Table:
     return Table(["Class", "Training", "Target", "Raw", "Rebalanced", "Test"], rows, 1, groups)
 
 
-def word_errors_table(results: Results) -> Table:
-    """Word error rate of each split."""
-    found = results.scores[results.scores["metric"] == "wer"]
-    rows = [
-        [row.system, row.role, Cell(percent(row.value, 1), _percent_interval(row)), count(row.n)]
-        for row in sorted(found.itertuples(), key=lambda r: (r.system, _rank(r.role)))
-    ]
-    return Table(["ASR", "Split", "WER", "Utterances"], rows, 2)
-
-
-def status_table(transcripts: pd.DataFrame) -> Table:
-    """How the transcriptions ended."""
-    found = transcripts.groupby(["asr", "status"], sort=True).size()
-    share = found / found.groupby(level="asr").transform("sum")
-    rows = [
-        [asr, status, count(n), percent(share[asr, status], 1)]
-        for (asr, status), n in found.items()
-    ]
-    return Table(["ASR", "Status", "Utterances", "Share"], rows, 2)
-
-
-def examples(results: Results) -> list[Example]:
-    """Some test transcripts, evenly spaced by utterance id, with the words that differ."""
-    known = results.utterances.set_index("utterance_id")
-    test = set(results.folds.loc[results.folds["role"] == "test", "utterance_id"])
-    rows = results.transcripts.sort_values("utterance_id")
-    rows = rows[rows["utterance_id"].isin(test)]
-    rows = rows.assign(reference=rows["utterance_id"].map(known["text"]))
-    rows = rows[rows["reference"].notna()]
-    if rows.empty:
-        return []
-    chosen = np.unique(np.linspace(0, len(rows) - 1, EXAMPLES).round().astype(int))
-    return [
-        Example(row.utterance_id, row.status, row.reference, _marked(row.reference, row.text))
-        for row in rows.iloc[chosen].itertuples()
-    ]
-
-
 def corpora_table(results: Results) -> Table:
     """What each corpus brings to the study."""
     rows = []
@@ -447,14 +397,6 @@ def _paper(score: Any, sources: list[str]) -> str:
     return f"paper {number(score.paper)} ({sources.index(source) + 1})"
 
 
-def _percent_interval(row: Any) -> str:
-    return "" if pd.isna(row.low) else f"[{percent(row.low, 1)}, {percent(row.high, 1)}]"
-
-
-def _rank(role: str) -> int:
-    return ROLES.index(role) if role in ROLES else len(ROLES)
-
-
 def _range(values: list[float], digits: int) -> str:
     ends = dict.fromkeys(number(value, digits) for value in (min(values), max(values)))
     return " to ".join(ends)
@@ -487,17 +429,3 @@ def _coefficients(results: Results, systems: list[str], fits: list[dict[str, Any
     columns = ["Class", *list(results.classes) * len(systems), "Constant"]
     groups = [("", 1), *((system, len(results.classes)) for system in systems), ("", 1)]
     return Table(columns, rows, 1, groups)
-
-
-def _marked(reference: str, hypothesis: str) -> list[tuple[str, bool]]:
-    words = hypothesis.split()
-    plain = [[_bare(word) for word in text] for text in (reference.split(), words)]
-    matcher = difflib.SequenceMatcher(None, *plain, autojunk=False)
-    same = {
-        j for block in matcher.get_matching_blocks() for j in range(block.b, block.b + block.size)
-    }
-    return [(word, j not in same) for j, word in enumerate(words)]
-
-
-def _bare(word: str) -> str:
-    return "".join(c for c in word.lower() if c.isalnum() or c == "'")

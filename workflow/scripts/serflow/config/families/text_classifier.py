@@ -19,6 +19,9 @@ class TextClassifierConfig(Strict):
     model: str = Field(description="Hub id or local folder of the language model and tokenizer.")
     adaptation: Literal["full", "lora", "frozen"] = "full"
     lora: LoraSettings | None = None
+    transcripts: str | None = Field(
+        None, description="Which of the study's transcriptions it reads; null: the only one."
+    )
     max_tokens: Annotated[int, Field(ge=1)] = 512
     training: TrainingSettings = TrainingSettings()
     resources: Literal["cpu", "gpu"] = "gpu"
