@@ -29,7 +29,7 @@ from serflow.posteriors import Posteriors
 from serflow.rebalancing import rebalance
 from serflow.report.captions import caption_words
 from serflow.report.figures import draw_all
-from serflow.report.formats import number
+from serflow.report.formats import number, signed
 from serflow.report.headline import headline
 from serflow.report.leakage import contrasts, contrasts_table
 from serflow.report.page import render
@@ -43,6 +43,7 @@ from serflow.report.provenance import (
     downloads,
 )
 from serflow.report.results import ContrastResults, Results, read_results
+from serflow.report.transcripts import cost_table, speed_table
 from serflow.stacking import fuse, make_fusion
 from serflow.tables import COMPARISONS, FOLDS, SCORES, SKIPPED, TRANSCRIPTS, UTTERANCES
 
@@ -655,6 +656,60 @@ def test_the_protocols_stand_side_by_side_and_the_gain_is_theirs_minus_ours(six)
     assert not reader.wrong
     assert f"{METRICS['uar'].title} gained" in reader.text
     assert "+0.250" in reader.text
+
+
+JOB = {"device": "A100", "dtype": "bfloat16", "audio_s": 3600.0, "wall_s": 30.0}
+
+
+def test_recognisers_are_named_with_revision_and_speed_over_all_their_jobs(six):
+    model = {
+        "name": "nvidia/canary-1b",
+        "origin": "nvidia/canary-1b",
+        "revision": "0123456789abcdef",
+    }
+    jobs = [JOB | {"model": model}, JOB | {"model": model, "wall_s": 10.0}, {"model": model}]
+    table = speed_table(replace(six, asr_jobs={"tiny-canary": jobs, "gold": []}))
+    assert table.rows == [
+        [
+            "tiny-canary",
+            "nvidia/canary-1b",
+            "0123456789ab",
+            "A100",
+            "bfloat16",
+            "2.0 h",
+            "180.0",
+            "3",
+        ]
+    ]
+
+
+def test_what_recognition_errors_cost_is_the_paired_difference_of_the_twins():
+    """The same system on the corpus's own texts: by how much, and whether by more than chance."""
+    results = make(replace(SIX, systems={"text": 2.0, "text_gold": 1.2}, fusions=()))
+    asr = {"tiny-canary": {"engine": "canary", "model": "c"}, "gold": {"engine": "reference"}}
+    family = {"family": "text_classifier", "model": "m"}
+    systems = {
+        "text": family | {"transcripts": "tiny-canary"},
+        "text_gold": family | {"transcripts": "gold"},
+    }
+    config = results.config.model_dump() | {"asr": asr, "systems": systems}
+    config = StudyConfig.model_validate(config)
+    evaluator = Evaluator("six", results.utterances, resamples=200, unit="utterance", seed=0)
+    tables = {(stage, system): t for (_, stage, system), t in results.posteriors.items()}
+    compared = evaluator.compare(tables, twins=config.transcript_twins())
+    frame = pd.DataFrame(compared, columns=list(COMPARISONS.columns))
+    results = replace(results, config=config, comparisons=frame)
+    table = cost_table(results)
+    assert [(row[0].value, row[0].spread, row[1]) for row in table.rows] == [
+        ("text", "raw", "tiny-canary"),
+        ("text", "rebalanced", "tiny-canary"),
+    ]
+    mine, gold = (results.score(s, "raw", "test", "macro_f1").value for s in ("text", "text_gold"))
+    assert gold > mine
+    assert table.rows[0][4].value == signed(mine - gold)
+    reader = Reader(page_of(results))
+    assert not reader.wrong
+    assert "What recognition errors cost" in reader.text
 
 
 def test_what_the_corpora_were_unpacked_from_is_on_record(tmp_path):

@@ -120,7 +120,7 @@ def test_the_network_judges_as_the_one_of_the_package(speech):
     samples = torch.from_numpy(speech[0][: len(speech[0]) // CHUNK * CHUNK])
     state = (torch.zeros(1, 1, STATE), torch.zeros(1, 1, STATE))
     windows = torch.nn.functional.pad(samples, (CONTEXT, 0)).unfold(0, CONTEXT + CHUNK, CHUNK)
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.jit.optimized_execution(False):
         ours = SileroNetwork()(windows[None], state)[0][0]
         theirs = [model(chunk, SAMPLE_RATE).item() for chunk in samples.split(CHUNK)]
     assert max(theirs) > 0.9
