@@ -12,7 +12,7 @@ from serflow.audio import SAMPLE_RATE
 Samples = NDArray[np.float32]
 
 MIN_S = 0.1  # less cannot hold a word
-SILENCE_DB = -60.0  # dBFS of the loudest 25 ms; models invent text for digital silence
+SILENCE_DB = -80.0  # dBFS of the loudest 25 ms; below -60 there still is quiet speech (bench_voice.py)
 LEVEL_FRAME = SAMPLE_RATE // 40
 
 # Canary was trained on utterances of up to 40 s.

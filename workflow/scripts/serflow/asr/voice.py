@@ -32,11 +32,11 @@ LEVEL = 0.1
 # very short and whispered utterances fail more often with 3.
 HELD = 2
 
-# Half of what the least sure of the 607 real utterances scores in white or pink noise of 10 dB, also
-# 30 dB down: 0.62 (0.80 without noise). None is lost in noise of 5 dB; 3 are at 0 dB, 3 whispered, 8
-# in a hall, 10 cut to their first 0.3 s. Of 1145 silences, noises, hums, tones and clicks at -20 to
-# -55 dBFS 96.2 % score less; all but one of the others are steady hums of 100 and 120 Hz. Some
-# sneezes and cries pass.
+# Half of what the least sure of the 607 real utterances scores in white or pink noise of 10 dB,
+# also 30 dB down: 0.62 (0.80 without noise). None is lost in noise of 5 dB; 3 are at 0 dB, 3
+# whispered, 8 in a hall, 10 cut to their first 0.3 s. Of 1145 silences, noises, hums, tones and
+# clicks at -20 to -55 dBFS 96.2 % score less; all but one of the others are steady hums of 100 and
+# 120 Hz. Some sneezes and cries pass.
 MIN_VOICE = 0.3
 
 BLOCK = 16  # chunks between two looks at which utterances need no further hearing
@@ -123,7 +123,7 @@ class VoiceDetector:
             Finite samples at 16 kHz, at least 0.1 s. Fastest where lengths are alike.
         enough : float
             An utterance that has reached this is heard no further, and its true score may be
-            higher. `MIN_VOICE` gives the same decisions in a quarter of the time, where all is speech.
+            higher. `MIN_VOICE` gives the same decisions; on speech in a quarter of the time.
         """
         if not len(batch):
             return []
