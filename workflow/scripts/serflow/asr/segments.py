@@ -12,7 +12,8 @@ from serflow.audio import SAMPLE_RATE
 Samples = NDArray[np.float32]
 
 MIN_S = 0.1  # less cannot hold a word
-SILENCE_DB = -80.0  # dBFS of the loudest 25 ms; below -60 there still is quiet speech (bench_voice.py)
+# dBFS of the loudest 25 ms. At -60, quiet speech was lost (bench_voice.py).
+SILENCE_DB = -80.0
 LEVEL_FRAME = SAMPLE_RATE // 40
 
 # Canary was trained on utterances of up to 40 s.
