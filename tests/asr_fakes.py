@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import soundfile
 import soxr
 
+from serflow.asr.engine import Settings, load_engine
+from serflow.asr.transcribe import transcribe_shard
 from serflow.demo.espeak import Manner, Utterance, render
+from serflow.errors import UserError
 
 SENTENCES = (
     "the letter came today how dare you",
@@ -82,6 +86,15 @@ def shard_table(store: Memory, *absent: str, language: str = "en") -> pd.DataFra
             "audio_digest": [hashlib.sha256(x.tobytes()).hexdigest() for x in samples],
         }
     )
+
+
+def assert_refused(settings: Settings, journal: Path, message: str) -> None:
+    """The engine refuses in one line, before any audio is read."""
+    store = Memory({"a": noise(1)})
+    with pytest.raises(UserError, match=message) as caught:
+        transcribe_shard(store, shard_table(store), load_engine, AllVoices, journal, settings)
+    assert store.reads == 0
+    assert "\n" not in str(caught.value)
 
 
 def spoken(folder: Path) -> dict[str, tuple[np.ndarray, str]]:

@@ -15,13 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from asr_fakes import AllVoices, Memory, noise, shard_table, spoken
+from asr_fakes import AllVoices, Memory, assert_refused, shard_table, spoken
 from runs import ROOT
 from serflow.asr.engine import Settings, load_engine
 from serflow.asr.shards import shard_of
 from serflow.asr.text import clean
 from serflow.asr.transcribe import transcribe_shard
-from serflow.errors import UserError
 from serflow.tables import TRANSCRIPTS
 
 STYLES = ("canary-1b", "canary-1b-flash", "canary-1b-v2")
@@ -150,18 +149,7 @@ def test_a_wrong_model_or_language_stops_before_any_audio_is_read(
     (tmp_path / "other" / "model_config.yaml").write_text(ctc)
     if "model" in change:
         change = {"model": str(tmp_path / change["model"])}  # an absolute path stays itself
-    store = Memory({"a": noise(1)})
-    with pytest.raises(UserError, match=message) as caught:
-        transcribe_shard(
-            store,
-            shard_table(store),
-            load_engine,
-            AllVoices,
-            tmp_path / "j",
-            replace(settings, **change),
-        )
-    assert store.reads == 0
-    assert "\n" not in str(caught.value)
+    assert_refused(replace(settings, **change), tmp_path / "j", message)
 
 
 def test_nemo_keeps_quiet(settings):

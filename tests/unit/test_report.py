@@ -209,7 +209,7 @@ def config_of(recipe: Recipe) -> dict:
     folds = {"protocol": "official"}
     if not recipe.official:
         folds = {"protocol": "leave_one_group_out", "group": "speaker", "groups": recipe.speakers}
-    asr = {"engine": "canary", "model": "/srv/models/canary.nemo", "shards": 1}
+    asr = {"engine": "canary", "model": "/srv/models/canary.nemo"}
     return {
         "title": recipe.title,
         "description": "Made by the tests: noisy posteriors of known quality, no speech at all.",
@@ -620,6 +620,9 @@ def test_costs_are_those_of_the_study_as_it_is(tmp_path):
     ]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("s\tmax_rss\tcpu_time\n2\t3\t1\n")
+    shard = tmp_path / "corpora/six/transcripts/tiny-canary/shards/0-of-1.parquet"
+    shard.parent.mkdir(parents=True)
+    shard.touch()
     found = {cost.title: cost.jobs for cost in costs(tmp_path, "six", config) if cost.jobs}
     assert found == {
         "Make the tiny encoder": 1,

@@ -304,6 +304,12 @@ def test_the_language_is_the_studys_or_each_utterances_own_and_never_guessed():
         list(split(two, "corpus", None, 1))
 
 
+def test_a_corpus_of_texts_alone_is_not_transcribed_to_nothing():
+    """Its systems would train on empty texts without a word."""
+    with pytest.raises(UserError, match="corpus own has no audio to transcribe"):
+        list(split(utterances(3).assign(audio_digest=None), "own", "es", 1))
+
+
 def test_joining_names_what_is_missing_and_says_what_has_no_audio():
     corpus = utterances(3).assign(audio_digest=["x", "x", None])
     rows = pd.DataFrame(

@@ -53,9 +53,14 @@ def split(
     Raises
     ------
     UserError
-        An utterance has no language of its own where it needs one.
+        The corpus has no audio, or an utterance no language of its own where it needs one.
     """
     rows = utterances[utterances["audio_digest"].notna()].sort_values("utterance_id")
+    if rows.empty:
+        raise UserError(
+            f"corpus {corpus} has no audio to transcribe; its own texts are read with "
+            "`asr: {NAME: {engine: reference}}`"
+        )
     rows = rows.rename(columns={"duration_s": "seconds"})
     if language is not None:
         rows = rows.assign(language=language)

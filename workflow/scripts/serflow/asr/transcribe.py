@@ -90,9 +90,12 @@ def transcribe_shard(
         engine = load(settings)
         batches = Batches(engine, settings.batch_seconds)
         start = time.monotonic()
+        errors: list[Row] = []
         for window, texts in _transcribed(todo, store, voice(), batches):
-            journal.add(_rows(window, texts))
-            _check_errors(journal, shard, settings)
+            rows = list(_rows(window, texts))
+            journal.add(rows)
+            errors += [row for row in rows if row.status == "error"]
+            _check_errors(errors, len(shard), settings)
         facts |= engine.facts | {
             "audio_s": round(float(todo["seconds"].sum()), 1),
             "wall_s": round(time.monotonic() - start, 3),
@@ -221,13 +224,11 @@ def _judge(outcomes: list[Outcome], pieces: list[Samples]) -> tuple[str, str, st
     return text, "suspect" if doubt else "ok", "; ".join(filter(None, [doubt, cut]))
 
 
-def _check_errors(journal: Journal, shard: pd.DataFrame, settings: Settings) -> None:
-    rows = [journal.rows[name] for name in shard["utterance_id"] if name in journal.rows]
-    errors = [row for row in rows if row.status == "error"]
-    if len(errors) > settings.max_error_rate * len(shard):
+def _check_errors(errors: Sequence[Row], utterances: int, settings: Settings) -> None:
+    if len(errors) > settings.max_error_rate * utterances:
         offenders = name_some([f"{row.utterance_id} ({row.note})" for row in errors])
         raise UserError(
-            f"{len(errors)} of {len(shard)} utterances could not be transcribed, more than "
+            f"{len(errors)} of {utterances} utterances could not be transcribed, more than "
             f"asr.{settings.name}.max_error_rate {settings.max_error_rate:g} allows: {offenders}. "
             "Mend their audio, or raise the rate; what is done is kept, and the next run tries "
             "only the rest."

@@ -6,9 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from serflow.config.base import Strict
-
-Count = Annotated[int, Field(ge=1)]
+from serflow.config.base import Count, Strict
 
 
 class Recogniser(Strict):

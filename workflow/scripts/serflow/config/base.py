@@ -24,6 +24,8 @@ def _each_once(values: list[int]) -> list[int]:
     return values
 
 
+Count = Annotated[int, Field(ge=1)]
+
 # Seeds are folder names and wildcards: not negative.
 Seeds = Annotated[
     list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_each_once)

@@ -25,7 +25,7 @@ class DemoCorpus(Corpus):
     """Synthetic emotional speech, made by a rule; see serflow.corpora.demo."""
 
     source: Literal["demo"]
-    seed: int = 1
+    seed: Annotated[int, Field(ge=0)] = 1
 
     def reading(self, name: str) -> dict[str, Any]:
         """Nothing beside the folder."""

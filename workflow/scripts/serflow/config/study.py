@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from serflow.config.asr import AsrConfig
-from serflow.config.base import Seeds, Strict
+from serflow.config.base import Count, Seeds, Strict
 from serflow.config.corpora import CorpusConfig
 from serflow.config.families.functionals import FunctionalsConfig
 from serflow.config.families.speech_classifier import SpeechClassifierConfig
@@ -16,7 +16,6 @@ from serflow.config.folds import FoldsConfig
 
 # Names become folder names and Snakemake wildcards: no dots, slashes or spaces.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-Count = Annotated[int, Field(ge=1)]
 # Between a study's name and that of one of its contrasts; no name holds it.
 CONTRAST = "."
 

@@ -15,7 +15,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from serflow.config.asr import AsrConfig
 from serflow.config.study import StudyConfig
 from serflow.digests import digest
 from serflow.report.formats import count, number
@@ -233,7 +232,7 @@ def costs(root: Path, study: str, config: StudyConfig) -> list[Cost]:
     folders += [root / "models" / "benchmarks", root / study / "benchmarks"]
     for path in [path for folder in folders for path in sorted(folder.glob("*.tsv"))]:
         rule, _, rest = path.stem.partition(".")
-        if _belongs(rule, rest, config, is_model=path.parts[-3] == "models"):
+        if _belongs(rule, rest, config, path.parent.parent):
             job = _JOB.fullmatch(rest)
             part = job["name"] if job and rule == "train_fold" else ""
             groups.setdefault((rule, part), []).append(_benchmark(path))
@@ -324,24 +323,27 @@ def _needed(config: StudyConfig) -> Iterator[tuple[str, str]]:
             yield rule, ""
 
 
-def _is_job_of(asr: str, config: AsrConfig, rest: str) -> bool:
-    """Whether a benchmark is of this transcription, in as many parts as it has now."""
-    shards = getattr(config, "shards", None) or r"\d+"
-    return bool(re.fullmatch(rf"{re.escape(asr)}(-\d+-of-{shards})?", rest))
+def _is_job_of(asr: str, rest: str, corpus: Path) -> bool:
+    """Whether a benchmark is of this transcription, in the parts that it has now."""
+    shard = corpus / "transcripts" / asr / "shards" / f"{rest.removeprefix(f'{asr}-')}.parquet"
+    return rest == asr or (rest.startswith(f"{asr}-") and shard.is_file())
 
 
 def _title(rule: str) -> str:
     return STAGES.get(rule, rule.replace("_", " ").capitalize())
 
 
-def _belongs(rule: str, rest: str, config: StudyConfig, is_model: bool) -> bool:
-    """Whether a benchmark is of this study as it now is: corpora are shared, old files remain."""
+def _belongs(rule: str, rest: str, config: StudyConfig, folder: Path) -> bool:
+    """Whether a benchmark is of this study as it now is: corpora are shared, old files remain.
+
+    `folder` is that of the models, a corpus or the study.
+    """
     if rule == "write_report":
         return False
-    if is_model:
+    if folder.name == "models":
         return rule in MODELS and _uses_model(config, MODELS[rule])
     if rule in ("assign_shards", "transcribe_shard", "join_transcripts", "copy_reference_texts"):
-        return any(_is_job_of(asr, block, rest) for asr, block in config.asr.items())
+        return any(_is_job_of(asr, rest, folder) for asr in config.asr)
     if rule == "extract_functionals":
         return any(system.family == "functionals" for system in config.systems.values())
     if rule == "extract_fingerprints":
