@@ -179,8 +179,8 @@ def test_error_rates_are_told_by_emotion_and_gender_and_a_lone_speaker_has_no_in
     assert {label: row["value"] for label, row in rates.items()} == pytest.approx(
         {
             "": 3 / 10,
-            "label angry": 0,
-            "label sad": 3 / 5,
+            "emotion angry": 0,
+            "emotion sad": 3 / 5,
             "gender female": 1 / 5,
             "gender male": 2 / 5,
         }

@@ -22,8 +22,8 @@ ERROR_RATES = {
         "Character error rate: " + _ERRORS.format("characters") + NORMALISATION + ".",
     ),
 }
-# What errors are told by, beside all: column of the utterances.
-ERRORS_BY = ("split", "corpus", "label", "gender")
+# What errors are told by, beside all: column of the utterances -> its name in the scores.
+ERRORS_BY = {"split": "split", "corpus": "corpus", "label": "emotion", "gender": "gender"}
 
 
 class Evaluator:
@@ -130,10 +130,10 @@ class Evaluator:
             counts = error_counts(part["reference"], part["text"], part["language"].fillna("en"))
             counts.index = part.index
             scopes = [("", part)]
-            for column in ERRORS_BY:
+            for column, name in ERRORS_BY.items():
                 groups = list(part.groupby(column))
                 if len(groups) > 1:
-                    scopes += [(f"{column} {value}", chosen) for value, chosen in groups]
+                    scopes += [(f"{name} {value}", chosen) for value, chosen in groups]
             for scope, chosen in scopes:
                 rates = self._error_rate_intervals(counts.loc[chosen.index], chosen["utterance_id"])
                 for metric, interval in rates.items():
