@@ -13,13 +13,15 @@ from xdist.scheduler import LoadFileScheduling
 from runs import ROOT, copy_workflow, snakemake
 from small_emodb import SMALL_STUDY, with_emodb, write_small_emodb
 
+FULL_RUN = ("/test_demo.py", "/test_invalidation.py", "/test_transcription.py")
+
 
 class OneFullRun(LoadFileScheduling):
     """A test file to each parallel worker, and all that look at `full_run` to the same one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return "full run" if file.endswith(("/test_demo.py", "/test_invalidation.py")) else file
+        return "full run" if file.endswith(FULL_RUN) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log) -> OneFullRun:

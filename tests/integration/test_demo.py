@@ -73,6 +73,17 @@ def test_nemo_transcribes_most_words_of_unseen_speakers(scores):
     assert wer < 0.25
 
 
+def test_what_recognition_errors_cost_is_shown_on_paired_rows(full_run, scores, comparisons):
+    """The same system on what was really said: the errors of the recogniser cost it something."""
+    row = comparisons.query("system == 'text' and baseline == 'text_gold' and stage == 'raw'")
+    recognised, said = (value(scores, s, "raw") for s in ("text", "text_gold"))
+    assert row["difference"].item() == pytest.approx(recognised - said)
+    assert row["high"].item() < 0
+    page = (full_run.folder / "results/demo/report.html").read_text(encoding="utf-8")
+    assert "What recognition errors cost" in page
+    assert "the better single system that reads no reference" in page
+
+
 def test_every_utterance_has_one_transcript_and_every_test_row_one_posterior(full_run, demo):
     utterances = UTTERANCES.read(demo / "utterances.parquet")
     transcripts = TRANSCRIPTS.read(

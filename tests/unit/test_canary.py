@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -12,6 +15,7 @@ from pathlib import Path
 
 import jiwer
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -21,6 +25,7 @@ from serflow.asr.engine import Settings, load_engine
 from serflow.asr.shards import shard_of
 from serflow.asr.text import clean
 from serflow.asr.transcribe import transcribe_shard
+from serflow.models import unpack_nemo
 from serflow.tables import TRANSCRIPTS
 
 STYLES = ("canary-1b", "canary-1b-flash", "canary-1b-v2")
@@ -103,6 +108,55 @@ def test_shards_together_equal_one(whole, store, settings, tmp_path):
     assert parts == dict(whole.set_index("utterance_id")["text"])
 
 
+INTERRUPTED = """
+import sys, time
+import numpy as np
+from asr_fakes import AllVoices, Memory, shard_table
+from serflow.asr.engine import Settings, load_engine
+from serflow.asr.transcribe import transcribe_shard
+
+audio, model, journal, table = sys.argv[1:]
+
+def slowly(settings):
+    engine = load_engine(settings)
+    hear = engine.transcribe
+    engine.transcribe = lambda *batch: (time.sleep(0.3), hear(*batch))[1]
+    return engine
+
+store = Memory(dict(np.load(audio)))
+settings = Settings("micro", "canary", model, batch_seconds=3)
+rows, facts = transcribe_shard(store, shard_table(store), slowly, AllVoices, journal, settings)
+rows.to_csv(table, index=False)
+print(facts["resumed"])
+"""
+
+
+def test_kill_9_and_resume_equal_an_uninterrupted_run(whole, store, settings, tmp_path):
+    """Hours of a cluster's night, with the real model in memory."""
+    np.savez(tmp_path / "audio.npz", **store.audio)
+    journal, table = tmp_path / "j", tmp_path / "table.csv"
+    command = [sys.executable, "-c", INTERRUPTED, tmp_path / "audio.npz", settings.model]
+    paths = os.pathsep.join([str(ROOT / "workflow/scripts"), str(ROOT / "tests")])
+    environment = {**os.environ, "PYTHONPATH": paths}
+
+    def start():
+        return subprocess.Popen(
+            [*command, journal, table], env=environment, stdout=subprocess.PIPE, text=True
+        )
+
+    killed = start()
+    while not journal.exists() or journal.read_text().count("\n") < 4:
+        assert killed.poll() is None, "it must be killed at work"
+        time.sleep(0.02)
+    killed.kill()
+    killed.wait()
+    assert not table.exists()
+    resumed = int(start().communicate()[0])
+    assert 3 <= resumed < len(whole)
+    again = pd.read_csv(table, keep_default_na=False)
+    pd.testing.assert_frame_equal(again, whole, check_dtype=False)
+
+
 @every_style
 def test_order_and_size_of_batches_do_not_change_the_text(whole, store, settings):
     engine = load_engine(settings)
@@ -150,6 +204,20 @@ def test_a_wrong_model_or_language_stops_before_any_audio_is_read(
     if "model" in change:
         change = {"model": str(tmp_path / change["model"])}  # an absolute path stays itself
     assert_refused(replace(settings, **change), tmp_path / "j", message)
+
+
+@pytest.mark.parametrize("settings", ["canary-1b-v2"], indirect=True)
+def test_a_released_model_knows_the_languages_of_its_card_whatever_its_vocabulary(
+    settings, tmp_path
+):
+    """Real vocabularies name some 180 languages, most of which would come out as nonsense."""
+    unpack_nemo(Path(settings.model), tmp_path / "model")
+    for origin in ("nvidia/canary-1b-v2", "canary-1b-v2.nemo"):
+        (tmp_path / "model/model.json").write_text(json.dumps({"origin": origin}))
+        mine = replace(settings, model=str(tmp_path / "model"))
+        load_engine(replace(mine, languages=["et", "uk"]))
+        message = r"not know 'ca'; it knows bg, cs, da, de, el, en, es, et, fi, .*sv, uk\."
+        assert_refused(replace(mine, languages=["ca", "en"]), tmp_path / "j", message)
 
 
 def test_nemo_keeps_quiet(settings):

@@ -21,6 +21,8 @@ HUB = "facebook/w2v-bert-2.0"
 def plan(models=None, paths=None, **changes):
     data = yaml.safe_load((ROOT / "studies/demo.yaml").read_text(encoding="utf-8"))
     data["systems"]["speech"]["model"] = HUB
+    for system in ("text", "text_gold"):
+        data["systems"][system] |= {"transcripts": next(iter(changes.get("asr", data["asr"])))}
     study = StudyConfig.model_validate({**data, **changes})
     site = SiteConfig(models=models or {}, paths=paths or {})
     return Plan(site, {"demo": study}, ROOT / "workflow/scripts")
@@ -61,13 +63,9 @@ def test_a_nemo_file_is_unpacked_by_a_rule_and_a_fetched_one_is_already(tmp_path
 
 def test_each_text_system_reads_its_own_transcription_and_no_recogniser_makes_the_reference():
     data = yaml.safe_load((ROOT / "studies/demo.yaml").read_text(encoding="utf-8"))
-    systems = data["systems"] | {
-        "text": data["systems"]["text"] | {"transcripts": "demo-canary"},
-        "gold": data["systems"]["text"] | {"transcripts": "gold"},
-    }
-    systems["speech"] = systems["speech"] | {"model": HUB}
-    both = plan(systems=systems, asr=data["asr"] | {"gold": {"engine": "reference"}})
-    read = both.fold_inputs(SimpleNamespace(study="demo", system="gold"))["transcripts"]
+    systems = data["systems"] | {"speech": data["systems"]["speech"] | {"model": HUB}}
+    both = plan(systems=systems)  # as the study has them
+    read = both.fold_inputs(SimpleNamespace(study="demo", system="text_gold"))["transcripts"]
     assert read == ["results/corpora/demo/transcripts/gold.parquet"]
     assert both.recognised("demo") == ["results/corpora/demo/transcripts/demo-canary.parquet"]
     assert both.asr_names("reference") == "gold"
@@ -99,8 +97,8 @@ def test_a_text_system_waits_for_transcripts_and_a_speech_system_does_not():
 
 def test_every_seed_has_its_own_tables():
     files = plan(seeds=[1, 7]).all_posteriors("demo")
-    assert len(files) == len(set(files)) == 2 * 6
-    assert sum("/seed-7/" in file for file in files) == 6
+    assert len(files) == len(set(files)) == 2 * 8
+    assert sum("/seed-7/" in file for file in files) == 8
 
 
 def emodb_plan(**paths):

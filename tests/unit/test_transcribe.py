@@ -310,18 +310,22 @@ def test_a_corpus_of_texts_alone_is_not_transcribed_to_nothing():
         list(split(utterances(3).assign(audio_digest=None), "own", "es", 1))
 
 
-def test_joining_names_what_is_missing_and_says_what_has_no_audio():
+def test_joining_names_what_is_missing_and_says_what_has_no_or_bad_audio():
     corpus = utterances(3).assign(audio_digest=["x", "x", None])
+    skipped = pd.DataFrame(
+        {"utterance_id": ["corpus/9"], "path": ["9.wav"], "reason": ["empty (0 bytes)"]}
+    )
     rows = pd.DataFrame(
         {"utterance_id": ["corpus/1"], "text": "b", "status": "ok", "note": "", "asr": "c"}
     )
     with pytest.raises(UserError, match="1 utterances have no transcript: corpus/0"):
-        join(corpus, [(rows, {})], "c")
+        join(corpus, skipped, [(rows, {})], "c")
     first = rows.assign(utterance_id="corpus/0", text="a")
-    joined, facts = join(corpus, [(rows, {"device": "x"}), (first, {})], "c")
+    joined, facts = join(corpus, skipped, [(rows, {"device": "x"}), (first, {})], "c")
     TRANSCRIPTS.check(joined, "test")
-    assert joined["text"].tolist() == ["a", "b", ""]
-    assert joined["note"].tolist() == ["", "", "no audio"]
+    assert joined["text"].tolist() == ["a", "b", "", ""]
+    assert joined["status"].tolist() == ["ok", "ok", "empty", "error"]
+    assert joined["note"].tolist() == ["", "", "no audio", "empty (0 bytes)"]
     assert facts == {"shards": [{"device": "x"}, {}]}
 
 

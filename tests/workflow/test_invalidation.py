@@ -102,11 +102,11 @@ def test_results_copied_to_a_fresh_clone_rerun_nothing(done, tmp_path):
 
 def test_a_learning_rate_retrains_one_system_alone(done):
     path = done / "studies/demo.yaml"
-    rate = yaml.safe_load(path.read_text())["systems"]["text"]["training"]["learning_rate"]
-    head, _, tail = path.read_text().partition("  text:\n")
-    line = next(x for x in tail.splitlines() if "learning_rate" in x)
-    with edited(path, f"{head}  text:\n{tail}", f"{head}  text:\n" + tail.replace(line, line.split(":")[0] + f": {float(rate) / 2}", 1)):  # fmt: skip
-        assert plan(done) == study_tail("demo", *system_chain("demo", "text", "0"), *DEMO_FUSIONS)
+    rate = yaml.safe_load(path.read_text())["systems"]["text_gold"]["training"]["learning_rate"]
+    twin = "    transcripts: gold\n"
+    changed = f"{twin}    training: {{epochs: 12, batch_size: 16, learning_rate: {rate / 2}}}\n"
+    with edited(path, twin, changed):
+        assert plan(done) == study_tail("demo", *system_chain("demo", "text_gold", "0"))
 
 
 def test_a_fusion_step_reruns_that_fusion_alone(done):
@@ -128,6 +128,7 @@ def test_training_code_retrains_the_networks_and_not_the_functionals(done):
         "demo",
         *system_chain("demo", "speech", "0"),
         *system_chain("demo", "text", "0"),
+        *system_chain("demo", "text_gold", "0"),
         *DEMO_FUSIONS,
     )
 

@@ -51,6 +51,7 @@ rule transcribe_shard:
 rule join_transcripts:
     input:
         utterances="results/corpora/{corpus}/utterances.parquet",
+        skipped="results/corpora/{corpus}/skipped.parquet",
         shards=lambda w: PLAN.shard_outputs(checkpoints.assign_shards.get(**w).output[0]),
     output:
         "results/corpora/{corpus}/transcripts/{asr}.parquet",

@@ -1,4 +1,4 @@
-"""NVIDIA's Canary through NeMo, greedy.
+"""NVIDIA's Canary through NeMo.
 
 References
 ----------
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from serflow import models
 from serflow.asr.engine import Settings, check_languages
 from serflow.asr.quiet import quiet_nemo
 from serflow.audio import SAMPLE_RATE
@@ -38,6 +39,37 @@ from omegaconf import OmegaConf  # noqa: E402
 # Tokens beyond the encoder's length; without it decoding runs to the decoder's maximum.
 MAX_GENERATION_DELTA = 50
 CONFIGURATION = "model_config.yaml"
+# Its vocabulary names languages that it was not trained on; these are those of the model card,
+# https://huggingface.co/nvidia/canary-1b-v2.
+PUBLISHED = {
+    "canary-1b-v2": [
+        "bg",
+        "cs",
+        "da",
+        "de",
+        "el",
+        "en",
+        "es",
+        "et",
+        "fi",
+        "fr",
+        "hr",
+        "hu",
+        "it",
+        "lt",
+        "lv",
+        "mt",
+        "nl",
+        "pl",
+        "pt",
+        "ro",
+        "ru",
+        "sk",
+        "sl",
+        "sv",
+        "uk",
+    ]
+}
 
 
 class Canary:
@@ -139,7 +171,7 @@ def load(settings: Settings) -> Canary:
             f"asr.{settings.name}: {settings.model} hears {model.cfg.sample_rate} Hz, serflow has "
             "16 kHz; choose another model"
         )
-    check_languages(settings, languages(model))
+    check_languages(settings, PUBLISHED.get(_released_name(settings)) or languages(model))
     on_gpu = torch.cuda.is_available()
     half = on_gpu and torch.cuda.is_bf16_supported()
     return Canary(
@@ -170,6 +202,13 @@ def languages(model: EncDecMultiTaskModel) -> list[str]:
     # One tokenizer for all, with "<|pnc|>", "<|en|>", "<|0|>", ... among its pieces (canary-1b-v2).
     codes = [re.fullmatch(r"<\|([a-z]{2})\|>", piece) for piece in tokenizer.vocab]
     return sorted(code[1] for code in codes if code)
+
+
+def _released_name(settings: Settings) -> str:
+    """What NVIDIA calls a model that is on record as fetched or unpacked; empty for one's own."""
+    record = Path(settings.model) / models.RECORD
+    known = models.origin(record).get("origin", "") if record.is_file() else ""
+    return known.rpartition("/")[2].removesuffix(".nemo")
 
 
 def _refuse_other_models(settings: Settings) -> None:

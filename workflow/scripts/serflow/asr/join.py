@@ -11,14 +11,19 @@ from serflow.errors import UserError, name_some
 
 
 def join(
-    utterances: pd.DataFrame, shards: Sequence[tuple[pd.DataFrame, Mapping[str, Any]]], asr: str
+    utterances: pd.DataFrame,
+    skipped: pd.DataFrame,
+    shards: Sequence[tuple[pd.DataFrame, Mapping[str, Any]]],
+    asr: str,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Exactly one transcript for every utterance, in the corpus's order.
+    """Exactly one row for every utterance of the corpus, whatever became of its audio.
 
     Parameters
     ----------
     utterances : DataFrame
         `tables.UTTERANCES`; those without audio get an empty transcript that says so.
+    skipped : DataFrame
+        `tables.SKIPPED`: those whose audio could not be read. They come last, with status 'error'.
     shards : sequence of (DataFrame, mapping)
         `tables.TRANSCRIPTS` and the facts of each job.
     asr : str
@@ -40,15 +45,18 @@ def join(
     blank = pd.DataFrame(
         {"utterance_id": mute, "text": "", "status": "empty", "note": "no audio", "asr": asr}
     )
-    rows = pd.concat([*(rows for rows, _ in shards), blank]).set_index("utterance_id")
-    missing = sorted(set(utterances["utterance_id"]) - set(rows.index))
+    lost = skipped[["utterance_id", "reason"]].rename(columns={"reason": "note"})
+    lost = lost.assign(text="", status="error", asr=asr)
+    rows = pd.concat([*(rows for rows, _ in shards), blank, lost]).set_index("utterance_id")
+    names = [*utterances["utterance_id"], *skipped["utterance_id"]]
+    missing = sorted(set(names) - set(rows.index))
     if missing:
         raise UserError(
             f"{len(missing)} utterances have no transcript: {name_some(missing)}. Remove the "
             "folder of this transcription under results/corpora, and run again."
         )
     facts = {"shards": [dict(facts) for _, facts in shards]}
-    return rows.loc[utterances["utterance_id"]].reset_index(), facts
+    return rows.loc[names].reset_index(), facts
 
 
 def reference(utterances: pd.DataFrame, asr: str, corpus: str) -> pd.DataFrame:

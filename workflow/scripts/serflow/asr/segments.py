@@ -24,7 +24,8 @@ PAUSE, HOP = SAMPLE_RATE // 5, SAMPLE_RATE // 100
 def level_db(samples: Samples) -> float:
     """RMS level of the loudest 25 ms, dBFS."""
     frames = np.pad(samples, (0, -len(samples) % LEVEL_FRAME)).reshape(-1, LEVEL_FRAME)
-    return 10 * math.log10(float(np.square(frames, dtype=np.float64).mean(axis=1).max()) + 1e-12)
+    energy = np.einsum("ij,ij->i", frames, frames) / LEVEL_FRAME
+    return 10 * math.log10(float(energy.max()) + 1e-12)
 
 
 def unfit(samples: Samples) -> tuple[str, str] | None:

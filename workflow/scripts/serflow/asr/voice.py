@@ -39,7 +39,7 @@ HELD = 2
 # 120 Hz. Some sneezes and cries pass.
 MIN_VOICE = 0.3
 
-BLOCK = 16  # chunks between two looks at which utterances need no further hearing
+BLOCK = 8  # chunks between two looks at which utterances need no further hearing
 
 
 class SileroNetwork(nn.Module):

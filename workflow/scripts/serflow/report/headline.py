@@ -78,8 +78,14 @@ def with_spread(score: Any) -> str:
     return f"{number(score.value)} {spread(score)}".strip()
 
 
+def _oracles(results: Results) -> set[str]:
+    """Systems that read what was really said, beside others that read what was recognised."""
+    return {twin for _, twin in results.config.transcript_twins()}
+
+
 def _best(results: Results, pairs: list[tuple[str, str]]) -> tuple[str, str]:
-    return max(pairs, key=lambda pair: results.score(*pair, "test", METRIC).value)
+    fair = [pair for pair in pairs if pair[0] not in _oracles(results)]
+    return max(fair, key=lambda pair: results.score(*pair, "test", METRIC).value)
 
 
 def _lead(results: Results, fused: list[tuple[str, str]]) -> tuple[str, str]:
@@ -114,9 +120,11 @@ def _fusion(results: Results, compared: pd.DataFrame, fused: list[tuple[str, str
     if row is None:
         return [f"{text}."]
     other = results.score(row.baseline, row.baseline_stage, "test", METRIC)
-    rank = "better" if len(results.systems) == 2 else "best"
+    oracles = _oracles(results)
+    rank = "better" if len(results.systems) - len(oracles) == 2 else "best"
+    among = " that reads no reference" if oracles else ""
     sentences = [
-        f"{text}; the {rank} single system, {row.baseline} ({row.baseline_stage}), reaches "
+        f"{text}; the {rank} single system{among}, {row.baseline} ({row.baseline_stage}), reaches "
         f"{with_spread(other)}."
     ]
     return sentences + _finding(row)
@@ -184,7 +192,7 @@ def _tiles(results: Results, compared: pd.DataFrame, fused: list[tuple[str, str]
         note = f"{TITLE} {difference_spread(row)}"
         tiles.append(Tile(f"Fusion minus {row.baseline}", signed(row.difference), note))
     wer = results.scores[results.scores["metric"] == "wer"]
-    wer = wer[wer["role"] == "test"]
+    wer = wer[wer["label"] == "split test"]
     for score in wer.itertuples():
         tiles.append(
             Tile(
