@@ -1,8 +1,9 @@
 """Any transformers speech encoder behind one face: padded inputs in, frames and their mask out.
 
-wav2vec2, HuBERT and WavLM read waveforms ("input_values"), Wav2Vec2-BERT reads stacked filter-bank
-features ("input_features"). Padding changes nothing: an utterance alone and in a batch give the same
-frames, which transformers itself does not guarantee (see `FrontEnd` and `MaskedGroupNorm`).
+wav2vec2, HuBERT and WavLM read waveforms ("input_values"), Wav2Vec2-BERT and SONAR read stacked
+filter-bank features ("input_features"). Padding changes nothing: an utterance alone and in a batch
+give the same frames, which transformers itself does not guarantee (see `FrontEnd` and
+`MaskedGroupNorm`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from transformers import (
 
 from serflow.audio import SAMPLE_RATE
 from serflow.errors import UserError
+from serflow.nets import sonar
 from serflow.nets.adaptation import Adaptation, Lora, adapt, enable_gradient_checkpointing
 from serflow.nets.loading import SAFE, SAFE_WEIGHTS, check_complete, loading
 
@@ -34,6 +36,8 @@ MIN_SAMPLES = SAMPLE_RATE // 10
 
 # Tensors that fine-tuning does not use, or that older checkpoints store under another name.
 OPTIONAL_WEIGHTS = ("masked_spec_embed", "parametrizations.weight", "pooler.")
+
+sonar.register()
 
 
 class FrontEnd:
