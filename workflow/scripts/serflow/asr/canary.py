@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from serflow import models
 from serflow.asr.engine import Settings, check_languages
@@ -26,9 +28,6 @@ quiet_nemo()
 
 import nemo  # noqa: E402
 from nemo.collections.asr.models import ASRModel, EncDecMultiTaskModel  # noqa: E402
-from nemo.collections.asr.models.aed_multitask_models import (  # noqa: E402
-    MultiTaskTranscriptionConfig,
-)
 from nemo.collections.common.tokenizers.aggregate_tokenizer import AggregateTokenizer  # noqa: E402
 from nemo.collections.common.tokenizers.canary_tokenizer import (  # noqa: E402
     CANARY_SPECIAL_TOKENIZER,
@@ -98,6 +97,9 @@ class Canary:
         model.change_decoding_strategy(OmegaConf.create(decoding))
         self._model = _in_precision(model.eval(), dtype)
         self._model.freeze()
+        # As `transcribe()` sets them: no noise is added, and padding ends with the longest input.
+        model.preprocessor.featurizer.dither = 0.0
+        model.preprocessor.featurizer.pad_to = 0
         self._pnc = pnc
 
     @property
@@ -113,24 +115,41 @@ class Canary:
 
     def transcribe(self, batch: Sequence[NDArray[np.float32]], language: str) -> list[str]:
         """One text for each array of samples, in order."""
-        # A fresh configuration each time, for transcribe() writes into it. No chunking: at batch
-        # size 1 it merges different inputs into one text (canary-1b-v2).
-        config = MultiTaskTranscriptionConfig(
-            batch_size=len(batch),
-            num_workers=0,
-            verbose=False,
-            prompt=prompt_slots(self._model.prompt_format, language, self._pnc),
-            enable_chunking=False,
-        )
+        # Not the model's `transcribe()`: it loads, batches and sets up anew in every call, and has
+        # merged different inputs into one text (canary-1b-v2).
+        device = next(self._model.parameters()).device
+        signal = pad_sequence([torch.from_numpy(samples) for samples in batch], batch_first=True)
+        lengths = torch.tensor([len(samples) for samples in batch], device=device)
+        prompt = encode_prompt(self._model, language, self._pnc).to(device)
         try:
             with torch.inference_mode():
-                found = self._model.transcribe(
-                    [torch.from_numpy(samples) for samples in batch], override_config=config
+                _, _, encoded, mask = self._model(
+                    input_signal=signal.to(device), input_signal_length=lengths
+                )
+                found = self._model.decoding.decode_predictions_tensor(
+                    encoder_hidden_states=encoded,
+                    encoder_input_mask=mask,
+                    decoder_input_ids=prompt.repeat(len(batch), 1),
                 )
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             raise
-        return [getattr(item, "text", item) for item in found]
+        return [item.text for item in found]
+
+
+def encode_prompt(model: EncDecMultiTaskModel, language: str, pnc: bool) -> Tensor:
+    """What the decoder is told before it writes, as tokens of shape (1, tokens).
+
+    Parameters
+    ----------
+    model : EncDecMultiTaskModel
+    language : str
+        Spoken and written.
+    pnc : bool
+    """
+    user, *others = model.prompt.get_default_dialog_slots()
+    slots = user["slots"] | prompt_slots(model.prompt_format, language, pnc)
+    return model.prompt.encode_dialog([user | {"slots": slots}, *others])["context_ids"][None]
 
 
 def prompt_slots(prompt_format: str, language: str, pnc: bool) -> dict[str, str]:
