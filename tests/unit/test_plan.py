@@ -95,10 +95,28 @@ def test_a_text_system_waits_for_transcripts_and_a_speech_system_does_not():
     assert inputs["samples"] == ["results/corpora/demo/audio.i16"]
 
 
+def test_a_backend_waits_for_the_embeddings_of_its_own_fold_and_seed():
+    wildcards = SimpleNamespace(study="demo", system="speech_lda", seed="7", fold="2")
+    inputs = plan().fold_inputs(wildcards)
+    assert inputs["embeddings"] == "results/demo/seed-7/systems/speech/embeddings-2.parquet"
+    assert "samples" not in inputs
+    wildcards.system = "speech"
+    inputs = plan().embedding_inputs(wildcards)
+    assert inputs["system"] == "results/demo/seed-7/systems/speech/fold-2"
+    assert inputs["samples"] == ["results/corpora/demo/audio.i16"]
+
+
+def test_a_backend_of_a_system_without_embeddings_is_refused():
+    data = yaml.safe_load((ROOT / "studies/demo.yaml").read_text(encoding="utf-8"))
+    data["systems"]["speech_lda"]["embeddings"] = "text"
+    with pytest.raises(ValueError, match=r"'text', which is not one of .* classifiers: speech"):
+        StudyConfig.model_validate(data)
+
+
 def test_every_seed_has_its_own_tables():
     files = plan(seeds=[1, 7]).all_posteriors("demo")
-    assert len(files) == len(set(files)) == 2 * 8
-    assert sum("/seed-7/" in file for file in files) == 8
+    assert len(files) == len(set(files)) == 2 * 10
+    assert sum("/seed-7/" in file for file in files) == 10
 
 
 def emodb_plan(**paths):

@@ -35,7 +35,7 @@ rule assign_folds:
     conda:
         "../../envs/analysis.yaml"
     params:
-        settings=lambda w: PLAN.settings(w.study, "folds", "classes"),
+        settings=lambda w: PLAN.settings(w.study, "folds", "classes", "labels"),
         code=PLAN.code("assign_folds.py"),
     script:
         "../scripts/assign_folds.py"
@@ -56,7 +56,7 @@ rule audit_leakage:
     conda:
         "../../envs/analysis.yaml"
     params:
-        settings=lambda w: PLAN.settings(w.study, "audit", "intervals"),
+        settings=lambda w: PLAN.settings(w.study, "audit", "intervals", "labels"),
         code=PLAN.code("audit_leakage.py"),
     script:
         "../scripts/audit_leakage.py"

@@ -1,4 +1,5 @@
-# One job per system, fold and seed: train, then write posteriors for the dev and test rows.
+# One job per system, fold and seed: train, then write posteriors for the dev and test rows, and
+# the trained system itself, for those that read its embeddings.
 
 
 rule train_fold:
@@ -8,7 +9,8 @@ rule train_fold:
         # must not train anew.
         audit=ancient("results/{study}/audit.parquet"),
     output:
-        "results/{study}/seed-{seed}/systems/{system}/fold-{fold}.parquet",
+        posteriors="results/{study}/seed-{seed}/systems/{system}/fold-{fold}.parquet",
+        system=directory("results/{study}/seed-{seed}/systems/{system}/fold-{fold}"),
     log:
         "results/{study}/logs/train_fold/{system}-seed-{seed}-fold-{fold}.log",
     benchmark:
@@ -27,3 +29,27 @@ rule train_fold:
         ),
     script:
         "../scripts/train_fold.py"
+
+
+rule embed_fold:
+    input:
+        unpack(PLAN.embedding_inputs),
+    output:
+        "results/{study}/seed-{seed}/systems/{system}/embeddings-{fold}.parquet",
+    log:
+        "results/{study}/logs/embed_fold/{system}-seed-{seed}-fold-{fold}.log",
+    benchmark:
+        "results/{study}/benchmarks/embed_fold.{system}-seed-{seed}-fold-{fold}.tsv"
+    conda:
+        "../../envs/train.yaml"
+    threads: 1
+    resources:
+        gpu=lambda w: int(PLAN.system(w.study, w.system).resources == "gpu"),
+        mem_mb=lambda w, attempt: 16_000 * attempt,
+        runtime=lambda w, attempt: 120 * attempt,
+    params:
+        code=lambda w: PLAN.code(
+            "embed_fold.py", f"serflow.systems.{PLAN.system(w.study, w.system).family}"
+        ),
+    script:
+        "../scripts/embed_fold.py"

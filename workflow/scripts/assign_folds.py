@@ -9,7 +9,8 @@ from serflow.tables import FOLDS, UTTERANCES
 
 
 def main(smk, settings):
-    folds, notes = assign(UTTERANCES.read(smk.input.utterances), **settings["folds"])
+    options = settings["folds"] | {"train_only": settings["labels"]["train_only"]}
+    folds, notes = assign(UTTERANCES.read(smk.input.utterances), **options)
     facts = {"digest": folds_digest(folds), **settings["folds"]}
     FOLDS.write(folds, smk.output.folds, facts)
     write_text(smk.output.notes, json.dumps(notes, indent=1))

@@ -14,6 +14,7 @@ from serflow.tables import FOLDS, UTTERANCES
 def main(smk, settings):
     options = dict(settings["audit"])
     utterances = UTTERANCES.read(smk.input.utterances)
+    train_only = settings["labels"]["train_only"]
     near = None
     if options.pop("near_duplicates"):
         tables = [FINGERPRINTS.read(path) for path in smk.input.fingerprints]
@@ -22,7 +23,7 @@ def main(smk, settings):
     folds = FOLDS.read(smk.input.folds)
     if settings["intervals"]["unit"] == "speaker":
         refuse_unknown_speakers(utterances, folds)
-    findings = audit(utterances, folds, near=near, **options)
+    findings = audit(utterances, folds, near=near, train_only=train_only, **options)
     listing = Path(smk.log[0]).with_suffix(".csv")
     listing.unlink(missing_ok=True)
     try:

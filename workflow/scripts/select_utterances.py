@@ -14,9 +14,8 @@ def main(smk, settings):
     listings = pd.concat([UTTERANCES.read(path) for path in smk.input], ignore_index=True)
     kept, out = keep_rows(listings, settings["keep"])
     labels = settings["labels"]
-    rows, dropped = apply_labels(
-        kept, settings["classes"], labels["map"], labels["drop"], labels["unlabelled"]
-    )
+    classes = settings["classes"] + labels["train_only"]
+    rows, dropped = apply_labels(kept, classes, labels["map"], labels["drop"], labels["unlabelled"])
     UTTERANCES.write(rows, smk.output.utterances)
     write_text(smk.output.dropped, json.dumps(out | dropped, indent=1))
 

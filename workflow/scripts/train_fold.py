@@ -13,7 +13,7 @@ from serflow.digests import canonical, digest
 from serflow.files import write_text
 from serflow.systems.fold_run import join_fold, train_and_score
 from serflow.systems.interface import build
-from serflow.tables import FOLDS, FUNCTIONALS, TRANSCRIPTS, UTTERANCES
+from serflow.tables import EMBEDDINGS, FOLDS, FUNCTIONALS, TRANSCRIPTS, UTTERANCES
 
 
 def read_inputs(files):
@@ -27,11 +27,13 @@ def read_inputs(files):
     if files.get("transcripts"):
         tables = pd.concat([TRANSCRIPTS.read(path) for path in files.transcripts])
         inputs["texts"] = tables.set_index("utterance_id")["text"]
+    if files.get("embeddings"):
+        inputs["embeddings"] = EMBEDDINGS.read(files.embeddings).set_index("utterance_id")
     return inputs
 
 
 def main(smk, settings):
-    block, classes = settings["system"], settings["classes"]
+    block, classes, train_only = (settings[x] for x in ("system", "classes", "train_only"))
     system_digest = digest(smk.params.settings, smk.params.code)
     for file in smk.input.get("models", []):
         block["model"] = str(Path(file).parent)
@@ -40,15 +42,19 @@ def main(smk, settings):
         FOLDS.read(smk.input.folds),
         smk.wildcards.fold,
         classes,
+        train_only,
         **read_inputs(smk.input),
     )
-    output, seed = Path(smk.output[0]), int(smk.wildcards.seed)
+    output, seed = Path(smk.output.posteriors), int(smk.wildcards.seed)
     # Outside the rule's outputs, which Snakemake deletes when a job fails: a retry resumes here.
     key = digest(system_digest, fold.data_digest(), canonical([seed, smk.threads]))
     checkpoints = output.parent / "checkpoints" / f"fold-{smk.wildcards.fold}-{key}"
-    context = Context(classes, seed, checkpoints, smk.threads)
+    context = Context(
+        classes + train_only, seed, checkpoints, smk.threads, train_only=len(train_only)
+    )
     system = build(block["family"], block, context)
     posteriors, facts = train_and_score(system, smk.wildcards.system, fold, seed, system_digest)
+    system.save(Path(smk.output.system))
     write_text(output.with_suffix(".json"), json.dumps(facts, indent=1))
     posteriors.write(output)
     shutil.rmtree(checkpoints, ignore_errors=True)

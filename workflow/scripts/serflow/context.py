@@ -14,15 +14,23 @@ class Context:
     Attributes
     ----------
     classes : sequence of str
-        The class order of every posterior.
+        All that are learnt, in the order of the outputs.
     seed : int
     checkpoints : Path
         Folder for resumable state; it outlives a killed job and is removed after success.
     threads : int
         CPU threads that the job may use.
+    train_only : int
+        So many of the last classes are learnt and never scored.
     """
 
     classes: Sequence[str]
     seed: int
     checkpoints: Path
     threads: int = 1
+    train_only: int = 0
+
+    @property
+    def n_scored(self) -> int:
+        """Number of the first classes, those of the posteriors tables."""
+        return len(self.classes) - self.train_only

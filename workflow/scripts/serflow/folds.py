@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ def assign(
     order: str = "utterance_id",
     dev: str | Mapping[str, Any] = "none",
     dev_per_class: int | None = None,
+    train_only: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, list[str]]:
     """Give every utterance a role in every fold.
 
@@ -77,6 +78,8 @@ def assign(
     dev_per_class : int, optional
         Keep so many dev rows of each class, drawn at random (TalTech's Dev_bal has 300); the other
         dev rows have no role. A class with fewer keeps what it has, and a note says so.
+    train_only : sequence of str
+        Classes that are learnt and never scored: their dev and test rows have no role.
 
     Returns
     -------
@@ -102,9 +105,9 @@ def assign(
     else:
         tests = _test_rows(utterances, protocol, group, k, groups, test, stratify, seed)
         roles = _roles(utterances, tests, dev, seed)
-    notes = []
+    notes = _leave_out(utterances, roles, train_only)
     if dev_per_class is not None:
-        notes = _balance_dev(utterances, roles, dev_per_class, seed)
+        notes += _balance_dev(utterances, roles, dev_per_class, seed, train_only)
     ids = utterances["utterance_id"].to_numpy(dtype=object)
     by_id = np.argsort(ids.astype(str))
     folds = pd.concat(
@@ -114,7 +117,7 @@ def assign(
     folds = folds[folds["role"] != ""].reset_index(drop=True)
     FOLDS.check(folds, f"by protocol {protocol}")
     needs_dev = protocol == "official" or dev != "none"
-    notes += _check_classes(utterances, folds, needs_dev, single)
+    notes += _check_classes(utterances, folds, needs_dev, single, train_only)
     if group is not None:
         # What the study itself draws for dev is the leakage audit's business.
         held = folds if isinstance(dev, str) else folds[folds["role"] != "dev"]
@@ -298,8 +301,29 @@ def _nested_dev(
     return rows
 
 
+def _leave_out(
+    utterances: pd.DataFrame, roles: list[np.ndarray], train_only: Sequence[str]
+) -> list[str]:
+    """Take the role from all dev and test rows of some classes; in place."""
+    notes = []
+    unscored = utterances["label"].isin(list(train_only)).to_numpy()
+    for fold, role in enumerate(roles):
+        out = unscored & np.isin(role, ("dev", "test"))
+        if out.any():
+            role[out] = ""
+            notes.append(
+                f"fold '{fold}': {np.count_nonzero(out)} dev and test rows of "
+                f"{name_some(train_only, 20)} have no role"
+            )
+    return notes
+
+
 def _balance_dev(
-    utterances: pd.DataFrame, roles: list[np.ndarray], per_class: int, seed: int
+    utterances: pd.DataFrame,
+    roles: list[np.ndarray],
+    per_class: int,
+    seed: int,
+    train_only: Sequence[str],
 ) -> list[str]:
     """Take the role from all dev rows but `per_class` of each class; in place."""
     labels = utterances["label"].to_numpy(dtype=str)
@@ -308,7 +332,7 @@ def _balance_dev(
         random = np.random.default_rng(seed)
         before = np.count_nonzero(role == "dev")
         fewer = []
-        for label in sorted(set(labels)):
+        for label in sorted(set(labels) - set(train_only)):
             rows = np.flatnonzero((role == "dev") & (labels == label))
             if len(rows) < per_class:
                 fewer.append(f"{label} {len(rows)}")
@@ -324,7 +348,11 @@ def _balance_dev(
 
 
 def _check_classes(
-    utterances: pd.DataFrame, folds: pd.DataFrame, needs_dev: bool, single: bool
+    utterances: pd.DataFrame,
+    folds: pd.DataFrame,
+    needs_dev: bool,
+    single: bool,
+    train_only: Sequence[str],
 ) -> list[str]:
     """Every class is learnt and, where dev rows choose something, chosen on."""
     labels = dict(zip(utterances["utterance_id"], utterances["label"], strict=True))
@@ -341,7 +369,8 @@ def _check_classes(
             found = present.get((fold, role), set())
             if not found:
                 raise UserError(f"fold '{fold}' has no {role} rows. {advice}")
-            missing = [name for name in classes if name not in found]
+            wanted = set(classes) if role == "train" else set(classes) - set(train_only)
+            missing = sorted(wanted - found)
             if not missing:
                 continue
             if role != "test" or single:

@@ -235,7 +235,17 @@ class Plan:
             inputs["functionals"] = [f"{corpus}/functionals.parquet" for corpus in corpora]
         if "transcripts" in system.inputs:
             inputs["transcripts"] = self._texts(wildcards.study, wildcards.system)
+        if "embeddings" in system.inputs:
+            base = f"results/{wildcards.study}/seed-{wildcards.seed}/systems/{system.embeddings}"
+            inputs["embeddings"] = f"{base}/embeddings-{wildcards.fold}.parquet"
         return inputs
+
+    def embedding_inputs(self, wildcards: Any) -> dict[str, str | list[str]]:
+        """Input function: a fold's trained system, and the utterances to embed with it."""
+        base = f"results/{wildcards.study}/seed-{wildcards.seed}/systems/{wildcards.system}"
+        wanted = ("folds", "models", "samples", "index")
+        inputs = {name: self.fold_inputs(wildcards)[name] for name in wanted}
+        return {"system": f"{base}/fold-{wildcards.fold}", **inputs}
 
     def fingerprints(self, wildcards: Any) -> list[str]:
         """Input function: the audio fingerprints that a study's audit compares."""
@@ -262,7 +272,8 @@ class Plan:
         study = self.studies[wildcards.study]
         # Where a system runs does not change what it learns.
         block = study.systems[wildcards.system].model_dump(mode="json", exclude={"resources"})
-        return canonical({"system": block, "classes": study.classes})
+        classes = {"classes": study.classes, "train_only": study.labels.train_only}
+        return canonical({"system": block, **classes})
 
     def posteriors(self, study: str, seed: int | str) -> dict[str, str]:
         """Every posteriors table of a study and seed: 'stage/system' -> file."""

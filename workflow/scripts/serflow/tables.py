@@ -183,6 +183,7 @@ AUDIO_INDEX = Table(
     ["utterance_id"],
     ["offset", "samples"],
 )
+EMBEDDINGS = Table("embeddings", {"utterance_id": TEXT}, ["utterance_id"], prefix="e_")
 FUNCTIONALS = Table("functionals", {"utterance_id": TEXT}, ["utterance_id"], prefix="f_")
 # What one transcription job is given.
 SHARD = Table(

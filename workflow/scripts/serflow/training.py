@@ -21,6 +21,7 @@ import peft
 import torch
 import transformers
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -218,15 +219,35 @@ def fit_network(
     return Fitted(prior, facts)
 
 
-@torch.no_grad()
 def predict_log_proba(
     net: nn.Module, inputs: Inputs, batch_size: int, bf16: bool = False
 ) -> NDArray[np.float64]:
-    """Log-posteriors of all inputs, in their order.
+    """Log-posteriors of all inputs, in their order; parameters as of `outputs`.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, n_classes)
+        Natural logarithms.
+    """
+    return log_softmax(outputs(net, net, inputs, batch_size, bf16), axis=1)
+
+
+@torch.no_grad()
+def outputs(
+    net: nn.Module,
+    function: Callable[..., Tensor],
+    inputs: Inputs,
+    batch_size: int,
+    bf16: bool = False,
+) -> NDArray[np.float64]:
+    """What a network, or a part of it, says of all inputs, in their order.
 
     Parameters
     ----------
     net : nn.Module
+        Set to evaluation mode.
+    function : callable
+        From a batch to a tensor of shape (batch, size): the network itself, or a method of it.
     inputs : Inputs
     batch_size : int
         Batches are of like length; they do not change the result beyond rounding.
@@ -235,8 +256,7 @@ def predict_log_proba(
 
     Returns
     -------
-    ndarray of float64, shape (n, n_classes)
-        Natural logarithms.
+    ndarray of float64, shape (n, size)
     """
     net.eval()
     where = next(net.parameters()).device
@@ -247,9 +267,8 @@ def predict_log_proba(
         chosen = order[first : first + batch_size]
         batch = inputs.collate([inputs.item(draws[i]) for i in chosen])
         with torch.autocast(where.type, torch.bfloat16, enabled=bf16):
-            logits = net(**{name: value.to(where) for name, value in batch.items()})
-        scores = logits.double().log_softmax(dim=1).cpu().numpy()
-        for i, row in zip(chosen, scores, strict=True):
+            found = function(**{name: value.to(where) for name, value in batch.items()})
+        for i, row in zip(chosen, found.double().cpu().numpy(), strict=True):
             rows[i] = row
     return np.stack(rows)
 

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 from serflow.config.asr import AsrConfig
 from serflow.config.base import Count, Seeds, Strict
 from serflow.config.corpora import CorpusConfig
+from serflow.config.families.embedding_backend import EmbeddingBackendConfig
 from serflow.config.families.functionals import FunctionalsConfig
 from serflow.config.families.speech_classifier import SpeechClassifierConfig
 from serflow.config.families.text_classifier import TextClassifierConfig
@@ -20,7 +21,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 CONTRAST = "."
 
 SystemConfig = Annotated[
-    FunctionalsConfig | SpeechClassifierConfig | TextClassifierConfig,
+    FunctionalsConfig | SpeechClassifierConfig | TextClassifierConfig | EmbeddingBackendConfig,
     Field(discriminator="family"),
 ]
 
@@ -30,6 +31,11 @@ class LabelSettings(Strict):
 
     map: dict[str, str] = Field({}, description="Corpus label -> class; others keep their name.")
     drop: list[str] = Field([], description="Corpus labels whose utterances are left out.")
+    train_only: list[str] = Field(
+        [],
+        description="Further classes that systems learn and no table shows: utterances of them are "
+        "in no dev or test set, and posteriors are renormalised without them.",
+    )
     unlabelled: Literal["fail", "drop"] = Field(
         "fail", description="What utterances without a label (hidden test sets) do to the run."
     )
@@ -238,16 +244,31 @@ class StudyConfig(Strict):
                 f"systems.{system}.transcripts is {wanted!r}, which is not one of asr: {known}"
             )
 
+    def _check_embeddings(self, system: str) -> None:
+        source = self.systems[system].embeddings
+        able = [name for name, x in self.systems.items() if x.family == "speech_classifier"]
+        if source not in able:
+            raise ValueError(
+                f"systems.{system}.embeddings is {source!r}, which is not one of the study's "
+                f"speech classifiers: {', '.join(able) or 'it has none'}"
+            )
+
     @model_validator(mode="after")
     def _hangs_together(self) -> StudyConfig:
         if len(set(self.classes)) < len(self.classes):
             raise ValueError(f"classes are not unique: {self.classes}")
-        astray = [label for label in self.labels.map.values() if label not in self.classes]
+        twice = set(self.classes) & set(self.labels.train_only)
+        if twice:
+            raise ValueError(f"labels.train_only names {min(twice)!r}, which is one of the classes")
+        known = {*self.classes, *self.labels.train_only}
+        astray = [label for label in self.labels.map.values() if label not in known]
         if astray:
             raise ValueError(f"labels.map leads to {astray[0]!r}, which is not one of the classes")
         for name, system in self.systems.items():
             if "transcripts" in system.inputs:
                 self._check_transcription(name)
+            if "embeddings" in system.inputs:
+                self._check_embeddings(name)
             training = getattr(system, "training", None)
             if training is not None and training.select == "best" and not self.has_dev:
                 raise ValueError(

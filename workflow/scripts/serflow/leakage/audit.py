@@ -103,6 +103,7 @@ def audit(
     near: pd.DataFrame | None = None,
     min_per_class: int = 10,
     prior_shift: float = 0.1,
+    train_only: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Look for whatever makes a test easier than it should be.
 
@@ -125,6 +126,8 @@ def audit(
     prior_shift : float
         Warn where the class priors of train and test are further apart, as total variation
         distance in [0, 1].
+    train_only : sequence of str
+        Classes that are never scored; the two warnings leave them out.
 
     Returns
     -------
@@ -141,6 +144,7 @@ def audit(
         raise UserError(f"{len(gone)} rows of the folds are no utterances: {name_some(gone)}")
     checks = overlap_groups(utterances, near)
     labels, classes = pd.factorize(utterances["label"], sort=True)
+    scored = ~np.isin(classes, list(train_only))
     role_codes = pd.Categorical(folds["role"], categories=ROLES).codes
     rows: list[dict[str, Any]] = []
     for fold, places in folds.groupby("fold", sort=False).indices.items():
@@ -150,10 +154,11 @@ def audit(
         for check, groups in checks.items():
             for row in _shared(utterances, groups, roles, present, check == "unknown_speaker"):
                 rows.append({"fold": fold, "check": check, **row})
-        counts = count(labels, len(classes), roles)
+        counts = count(labels, len(classes), roles)[scored]
         rows += [{"fold": fold, **row} for row in prior_distance(counts, prior_shift)]
         rows += [
-            {"fold": fold, **row} for row in small_classes(counts, classes, present, min_per_class)
+            {"fold": fold, **row}
+            for row in small_classes(counts, classes[scored], present, min_per_class)
         ]
     rows.append({"fold": ALL_FOLDS, **conflicting_labels(utterances, labels, near)})
     findings = pd.DataFrame(rows).reindex(columns=list(AUDIT.columns))

@@ -8,6 +8,8 @@ give the same frames, which transformers itself does not guarantee (see `FrontEn
 
 from __future__ import annotations
 
+from copy import copy
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -71,6 +73,12 @@ class FrontEnd:
         if isinstance(self._extractor, SeamlessM4TFeatureExtractor):
             self._extractor._extract_fbank_features = self._filter_bank
         self.costly = self.key == "input_features"
+
+    def save(self, folder: Path) -> None:
+        """Write the settings as transformers does; `FrontEnd(folder)` reads them."""
+        extractor = copy(self._extractor)
+        vars(extractor).pop("_extract_fbank_features", None)  # our faster one is no setting
+        extractor.save_pretrained(folder)
 
     def __call__(self, samples: NDArray[np.float32]) -> Tensor:
         """Features of one utterance.

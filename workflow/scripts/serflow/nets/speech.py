@@ -38,3 +38,7 @@ class SpeechNet(nn.Module):
         mask : Tensor of bool, shape (batch, samples) or (batch, time)
         """
         return self.head(self.pooling(*self.encoder(inputs, mask)))
+
+    def embed(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Output of the head's first dense layer, shape (batch, hidden); arguments as above."""
+        return self.head.embed(self.pooling(*self.encoder(inputs, mask)))

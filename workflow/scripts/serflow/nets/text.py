@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
@@ -124,6 +126,10 @@ class Tokens:
         # hides padding, so any valid id does.
         known = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id)
         self.pad_id = next((token for token in known if token is not None), 0)
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer as transformers does."""
+        self._tokenizer.save_pretrained(folder)
 
     def __call__(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text; an empty text of a tokenizer without special tokens is one pad."""

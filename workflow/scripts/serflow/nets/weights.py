@@ -34,6 +34,7 @@ def trained_tensors(net: nn.Module) -> dict[str, Tensor]:
 def save_trained(net: nn.Module, path: Path) -> None:
     """Write the trained tensors as safetensors."""
     save_file({n: t.detach().contiguous() for n, t in trained_tensors(net).items()}, path)
+    path.chmod(0o644)  # safetensors would keep it from the group
 
 
 def load_trained(net: nn.Module, path: Path) -> None:

@@ -306,10 +306,11 @@ def corpora_table(results: Results) -> Table:
 
 def folds_table(results: Results) -> Table:
     """Utterances by fold, role and class; speakers and speech of each part."""
+    classes = [*results.classes, *results.config.labels.train_only]
     counts = describe(results.utterances, results.folds)
     counts = counts.pivot_table(
         index=["fold", "role"], columns="label", values="utterances", sort=False
-    ).reindex(columns=list(results.classes), fill_value=0)
+    ).reindex(columns=classes, fill_value=0)
     joined = results.folds.merge(
         results.utterances[["utterance_id", "speaker", "duration_s"]], on="utterance_id"
     )
@@ -323,7 +324,7 @@ def folds_table(results: Results) -> Table:
         rows.append(
             [fold, role, *map(count, row), count(row.sum()), speakers, duration(part["seconds"])]
         )
-    return Table(["Fold", "Role", *results.classes, "All", "Speakers", "Duration"], rows, 2)
+    return Table(["Fold", "Role", *classes, "All", "Speakers", "Duration"], rows, 2)
 
 
 def skipped_table(results: Results) -> Table:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
 
 from serflow.audio import AudioStore
 from serflow.digests import canonical, digest
@@ -24,36 +26,49 @@ class Fold:
     rows : DataFrame
         utterance_id, fold, role, label, speaker, audio_digest; one row an utterance.
     classes : sequence of str
+        The study's, in its order.
+    train_only : sequence of str
+        Further classes of training rows; they follow the others in the systems' own order.
     audio : AudioStore or None
     functionals : DataFrame or None
         Indexed by utterance id.
     texts : Series or None
         Indexed by utterance id.
+    embeddings : DataFrame or None
+        Indexed by utterance id.
     """
 
     rows: pd.DataFrame
     classes: Sequence[str]
+    train_only: Sequence[str] = ()
     audio: AudioStore | None = None
     functionals: pd.DataFrame | None = None
     texts: pd.Series | None = None
+    embeddings: pd.DataFrame | None = None
 
     def examples(self, *roles: str) -> Examples:
         """The utterances of some roles, joined with their inputs by utterance id."""
         rows = self.rows[self.rows["role"].isin(roles)]
         ids = rows["utterance_id"].tolist()
-        for name, table in (("functionals", self.functionals), ("transcripts", self.texts)):
+        for name, table in (
+            ("functionals", self.functionals),
+            ("transcripts", self.texts),
+            ("embeddings", self.embeddings),
+        ):
             missing = [] if table is None else sorted(set(ids) - set(table.index))
             if missing:
                 raise UserError(f"{len(missing)} utterances have no {name}: {name_some(missing)}")
-        index = {label: i for i, label in enumerate(self.classes)}
+        index = {label: i for i, label in enumerate([*self.classes, *self.train_only])}
         return Examples(
             utterance_ids=ids,
             labels=rows["label"].map(index).to_numpy(),
             # Speaker 01 of one corpus is not speaker 01 of another.
             speakers=(rows["corpus"] + "/" + rows["speaker"].fillna("")).to_numpy(dtype=str),
+            genders=rows["gender"].to_numpy(dtype=object),
             audio=self.audio,
             functionals=None if self.functionals is None else self.functionals.loc[ids].to_numpy(),
             texts=None if self.texts is None else self.texts.loc[ids].tolist(),
+            embeddings=None if self.embeddings is None else self.embeddings.loc[ids].to_numpy(),
         )
 
     def data_digest(self) -> str:
@@ -68,7 +83,12 @@ class Fold:
 
 
 def join_fold(
-    utterances: pd.DataFrame, folds: pd.DataFrame, fold: str, classes: Sequence[str], **inputs
+    utterances: pd.DataFrame,
+    folds: pd.DataFrame,
+    fold: str,
+    classes: Sequence[str],
+    train_only: Sequence[str] = (),
+    **inputs,
 ) -> Fold:
     """Join the utterances with their roles in `fold`; `inputs` are those of `Fold`."""
     roles = folds[folds["fold"] == fold]
@@ -83,10 +103,11 @@ def join_fold(
             "too little of it: leave them out of the study (`labels.drop`, `keep`), or use systems "
             "that read text"
         )
-    absent = [c for c in classes if not ((rows["role"] == "train") & (rows["label"] == c)).any()]
+    learnt = [*classes, *train_only]
+    absent = [c for c in learnt if not ((rows["role"] == "train") & (rows["label"] == c)).any()]
     if absent:
         raise UserError(f"fold {fold} has no training row of class {name_some(absent)}")
-    return Fold(rows, classes, **inputs)
+    return Fold(rows, classes, train_only, **inputs)
 
 
 def train_and_score(
@@ -103,15 +124,25 @@ def train_and_score(
     dev = fold.examples("dev")
     system.fit(fold.examples("train"), dev if len(dev) else None)
     scored = fold.examples("dev", "test").without_labels()
-    log_proba = np.asarray(system.predict_log_proba(scored), dtype=float)
+    log_proba = _renormalised(system.predict_log_proba(scored), len(fold.classes))
+    prior = np.asarray(system.train_prior_, dtype=float)[: len(fold.classes)]
     rows = fold.rows[fold.rows["role"].isin(["dev", "test"])]
     rows = rows.assign(system=name)[["utterance_id", "system", "fold", "role", "label"]]
     posteriors = Posteriors(
         rows=rows.reset_index(drop=True),
         log_proba=log_proba,
         classes=tuple(fold.classes),
-        priors={str(rows["fold"].iloc[0]): np.asarray(system.train_prior_)},
+        priors={str(rows["fold"].iloc[0]): prior / prior.sum()},
         seed=seed,
         system_digest=system_digest,
     )
     return posteriors, system.facts_
+
+
+def _renormalised(log_proba: ArrayLike, n_classes: int) -> NDArray[np.float64]:
+    """Log-probabilities of the first classes, given that it is one of them."""
+    log_proba = np.asarray(log_proba, dtype=float)
+    if log_proba.shape[1] == n_classes:
+        return log_proba
+    kept = log_proba[:, :n_classes]
+    return kept - logsumexp(kept, axis=1, keepdims=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,6 +38,10 @@ class Examples:
     functionals : ndarray of float, shape (n, d), or None
     texts : list of str, length n, or None
         Transcripts; an empty one is valid.
+    embeddings : ndarray of float, shape (n, d), or None
+        Of another system's network.
+    genders : ndarray of object, shape (n,), or None
+        None or NaN where it is not known.
     """
 
     utterance_ids: list[str]
@@ -45,9 +50,16 @@ class Examples:
     audio: AudioStore | None = None
     functionals: np.ndarray | None = None
     texts: list[str] | None = None
+    embeddings: np.ndarray | None = None
+    genders: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.utterance_ids)
+
+    @classmethod
+    def unlabelled(cls, utterance_ids: list[str], **inputs: Any) -> Examples:
+        """Utterances of which nothing is known but their inputs."""
+        return cls(utterance_ids, None, np.full(len(utterance_ids), ""), **inputs)
 
     def without_labels(self) -> Examples:
         """The same examples, to be predicted."""
@@ -68,7 +80,13 @@ class System(Protocol):
         """Train; `dev` has labels and may choose the epoch, never more."""
 
     def predict_log_proba(self, examples: Examples) -> np.ndarray:
-        """Log-posteriors, shape (n, n_classes), natural logarithm, rows in the given order."""
+        """Log-posteriors, shape (n, n_classes), natural logarithm, rows in the given order.
+
+        Without the columns of classes that are never scored where the system does not know them.
+        """
+
+    def save(self, folder: Path) -> None:
+        """Write all that predicting once more needs; see `serflow.systems.saved`."""
 
 
 def build(family: str, settings: dict[str, Any], context: Context) -> System:

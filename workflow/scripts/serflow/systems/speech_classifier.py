@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,17 +22,20 @@ from serflow.audio import SAMPLE_RATE, AudioStore
 from serflow.batching import Draw
 from serflow.config.families.speech_classifier import CropSettings, SpeechClassifierConfig
 from serflow.context import Context
+from serflow.nets import weights
 from serflow.nets.adaptation import Lora
 from serflow.nets.encoders import FrontEnd, SpeechEncoder
 from serflow.nets.heads import ClassifierHead
 from serflow.nets.pooling import build_pooling
 from serflow.nets.speech import SpeechNet
+from serflow.systems import saved
 from serflow.systems.interface import Examples
 
 # Features of whole utterances are the same in every epoch and are kept up to this many bytes.
 CACHE_BYTES = 2 << 30
 
 DIGEST_SAMPLES = 64
+WEIGHTS = "trained.safetensors"
 
 
 class Spans:
@@ -176,6 +180,29 @@ class SpeechClassifier:
             return np.empty((0, len(self.context.classes)))
         return self._score(*self._chunks(examples))
 
+    def embed(self, examples: Examples) -> NDArray[np.float64]:
+        """Embeddings, shape (n, hidden); those of a long utterance's chunks are averaged."""
+        chunks, owners = self._chunks(examples)
+        settings = self.settings.training
+        found = training.outputs(
+            self.net_,
+            self.net_.embed,
+            chunks,
+            settings.batch_size,
+            training.uses_bf16(settings),
+        )
+        sums = np.zeros((len(examples), found.shape[1]))
+        np.add.at(sums, owners, found)
+        return sums / np.bincount(owners)[:, None]
+
+    def save(self, folder: Path) -> None:
+        """Write the trained tensors, batch normalisation among them, and the front end's settings."""
+        saved.write_record(
+            folder, self.settings.model_dump(mode="json"), self.context, self.train_prior_
+        )
+        weights.save_trained(self.net_, folder / WEIGHTS)
+        self.front_end_.save(folder)
+
     def _build(self) -> None:
         settings, head = self.settings, self.settings.head
         encoder = SpeechEncoder(
@@ -235,6 +262,16 @@ def build(settings: dict[str, Any], context: Context) -> SpeechClassifier:
     return SpeechClassifier(
         SpeechClassifierConfig.model_validate({"family": "speech_classifier"} | settings), context
     )
+
+
+def load(settings: dict[str, Any], context: Context, folder: Path) -> SpeechClassifier:
+    """The system that `save` wrote."""
+    system = build(settings, context)
+    training.seed_everything(context)
+    system._build()
+    weights.load_trained(system.net_, folder / WEIGHTS)
+    system.front_end_ = FrontEnd(str(folder))
+    return system
 
 
 def _whole(examples: Examples) -> list[tuple[str, int, int]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,13 @@ from serflow import training
 from serflow.batching import Draw
 from serflow.config.families.text_classifier import TextClassifierConfig
 from serflow.context import Context
+from serflow.nets import weights
 from serflow.nets.adaptation import Lora
 from serflow.nets.text import TextNet, Tokens
+from serflow.systems import saved
 from serflow.systems.interface import Examples
+
+WEIGHTS = "trained.safetensors"
 
 
 class TokenInputs:
@@ -114,6 +119,14 @@ class TextClassifier:
             return np.empty((0, len(self.context.classes)))
         return self._score(self._inputs(examples))
 
+    def save(self, folder: Path) -> None:
+        """Write the trained tensors, and the tokenizer."""
+        saved.write_record(
+            folder, self.settings.model_dump(mode="json"), self.context, self.train_prior_
+        )
+        weights.save_trained(self.net_, folder / WEIGHTS)
+        self.tokens_.save(folder)
+
     def _build(self) -> None:
         settings = self.settings
         # Frozen weights are only read, so half the memory is enough where bfloat16 is in use; what
@@ -145,3 +158,13 @@ def build(settings: dict[str, Any], context: Context) -> TextClassifier:
     return TextClassifier(
         TextClassifierConfig.model_validate({"family": "text_classifier"} | settings), context
     )
+
+
+def load(settings: dict[str, Any], context: Context, folder: Path) -> TextClassifier:
+    """The system that `save` wrote."""
+    system = build(settings, context)
+    training.seed_everything(context)
+    system._build()
+    weights.load_trained(system.net_, folder / WEIGHTS)
+    system.tokens_ = Tokens(str(folder), system.tokens_.max_tokens)
+    return system
