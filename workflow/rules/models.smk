@@ -33,6 +33,21 @@ rule unpack_model:
         "../scripts/unpack_model.py"
 
 
+rule fetch_sonar:
+    output:
+        "results/models/sonar-eng/model.json",
+    log:
+        "results/models/sonar-eng.log",
+    localrule: True
+    conda:
+        "../../envs/train.yaml"
+    params:
+        settings=PLAN.sonar(),
+        code=PLAN.code("fetch_sonar.py"),
+    script:
+        "../scripts/fetch_sonar.py"
+
+
 rule make_tiny_encoder:
     output:
         "results/models/tiny-w2v-bert/model.json",

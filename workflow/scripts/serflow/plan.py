@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from serflow.acquisition.source import GB, Remote
 from serflow.acquisition.sources import SOURCES, is_open, needs_a_licence
 from serflow.config.asr import AsrConfig, Recogniser
 from serflow.config.corpora import PUBLISHED, CorpusConfig
@@ -26,7 +27,15 @@ MADE_MODELS = {
     "results/models/tiny-w2v-bert/model.json",
     "results/models/demo-llama/model.json",
     "results/models/demo-canary/model.nemo",
+    "results/models/sonar-eng/model.json",
 }
+# The English speech encoder; see serflow.nets.sonar_checkpoint.
+SONAR = Remote(
+    "sonar/spenc.eng.pt",
+    ("https://dl.fbaipublicfiles.com/SONAR/spenc.eng.pt",),
+    unverified="none is published",
+    most=10 * GB,
+)
 
 
 class Plan:
@@ -141,6 +150,10 @@ class Plan:
                 "downloads": self.site.downloads,
             }
         )
+
+    def sonar(self) -> str:
+        """The settings of the download of SONAR's encoder."""
+        return canonical({"remote": asdict(SONAR), "downloads": self.site.downloads})
 
     def downloads(self, study: str) -> list[str]:
         """What is on record of a study's corpora that a rule downloads."""

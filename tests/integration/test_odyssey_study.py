@@ -1,0 +1,95 @@
+"""The Odyssey 2024 study as it is shipped, but for the size of its models and of the corpus."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import tiny_models
+from corpus_trees import MSP_CLASSES, write_msp_podcast
+from runs import copy_workflow, planned, snakemake
+from serflow.posteriors import read_posteriors
+from serflow.tables import FOLDS, SCORES, UTTERANCES
+
+CLASSES = [name for name in MSP_CLASSES.values() if name]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A clone with tiny models and a synthetic release, run to its report."""
+    base = tmp_path_factory.mktemp("odyssey")
+    folder = copy_workflow(base / "clone")
+    items = {"Train": 8, "Development": 4, "Test1": 6, "Test3": 4}
+    corpus = write_msp_podcast(base / "MSP", items=items)
+    for name, make in (("w2v", tiny_models.w2v_bert), ("roberta", tiny_models.roberta)):
+        make(base / name)
+    study = yaml.safe_load((folder / "studies/odyssey2024.yaml").read_text(encoding="utf-8"))
+    study["classes"] = CLASSES  # of the synthetic release
+    study["corpora"]["msp_podcast"]["subset"] = True
+    study["folds"]["dev_per_class"] = 3
+    study["asr"] = {"canary": {"engine": "reference"}}
+    systems = study["systems"]
+    del systems["llama2_7b"]
+    for name in ("wav2vec2_bert", "sonar"):
+        systems[name] |= {"model": str(base / "w2v"), "resources": "cpu"}
+        systems[name]["lora"] |= {"rank": 4, "alpha": 4}
+        systems[name]["head"] |= {"bottleneck": 8, "hidden": 24}
+    systems["roberta"] |= {"model": str(base / "roberta"), "resources": "cpu"}
+    for name in ("wav2vec2_bert", "sonar", "roberta"):
+        systems[name]["training"] |= {"epochs": 2, "batch_size": 8, "accumulation": 1}
+        systems[name].pop("augmentation", None)  # needs corpora of gigabytes
+    for fusion in study["fusions"].values():
+        fusion["systems"] = [s.replace("llama2_7b", "roberta") for s in fusion["systems"]]
+    study["intervals"]["resamples"] = 200
+    (folder / "studies/odyssey2024.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    config |= {"studies": ["odyssey2024"], "paths": {"msp_podcast": str(corpus)}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    snakemake(folder, "--cores", "2")
+    return folder
+
+
+def test_what_is_learnt_only_is_scored_nowhere(project):
+    """Other and no agreement are rows of training; no posterior, fold of dev or test has them."""
+    results = project / "results/odyssey2024"
+    labels = UTTERANCES.read(results / "utterances.parquet").set_index("utterance_id")["label"]
+    folds = FOLDS.read(results / "folds.parquet")
+    found = folds["utterance_id"].map(labels)
+    assert {"other", "no_agreement"} <= set(found[folds["role"] == "train"])
+    assert set(found[folds["role"] != "train"]) == set(CLASSES)
+    assert (folds["role"] == "dev").sum() == 3 * len(CLASSES)
+    for system in ("wav2vec2_bert", "wav2vec2_bert_lda", "sonar_plda", "roberta"):
+        table = read_posteriors(results / f"seed-1/posteriors/raw/{system}.parquet")
+        assert list(table.classes) == CLASSES
+        assert np.isfinite(table.log_proba).all()
+
+
+def test_backends_express_a_uniform_prior_and_hear_what_their_network_hears(project):
+    results = project / "results/odyssey2024"
+    raw = read_posteriors(results / "seed-1/posteriors/raw/wav2vec2_bert_lda.parquet")
+    moved = read_posteriors(results / "seed-1/posteriors/rebalanced/wav2vec2_bert_lda.parquet")
+    assert raw.priors["0"] == pytest.approx([1 / len(CLASSES)] * len(CLASSES))
+    np.testing.assert_allclose(raw.log_proba, moved.log_proba, atol=1e-9)
+    table = pd.read_parquet(results / "seed-1/systems/wav2vec2_bert/embeddings-0.parquet")
+    assert table.shape == (len(FOLDS.read(results / "folds.parquet")), 1 + 24)
+    scores = SCORES.read(results / "scores.parquet")
+    rows = scores.query("system == 'wav2vec2_bert_lda' and stage == 'raw' and role == 'test'")
+    assert rows.loc[rows["metric"] == "uar", "value"].iloc[0] > 1 / len(CLASSES)
+
+
+def test_another_backend_is_refitted_without_the_gpu(project):
+    """A dimension tried anew costs seconds: nothing is trained, and nothing embedded again."""
+    path = project / "studies/odyssey2024.yaml"
+    before = path.read_text(encoding="utf-8")
+    study = yaml.safe_load(before)
+    study["systems"]["wav2vec2_bert_lda"]["dim"] = 3
+    try:
+        path.write_text(yaml.safe_dump(study, sort_keys=False))
+        jobs = planned(project)
+    finally:
+        path.write_text(before)
+    trained = [job for job in jobs if job.startswith(("train_fold", "embed_fold"))]
+    assert len(trained) == 1
+    assert "system=wav2vec2_bert_lda" in trained[0]
