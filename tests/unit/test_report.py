@@ -43,7 +43,7 @@ from serflow.report.provenance import (
     downloads,
 )
 from serflow.report.results import ContrastResults, Results, read_results
-from serflow.report.sections import scores_table
+from serflow.report.sections import confusion_tables, scores_table
 from serflow.report.transcripts import cost_table, speed_table
 from serflow.stacking import fuse, make_fusion
 from serflow.tables import COMPARISONS, FOLDS, SCORES, SKIPPED, TRANSCRIPTS, UTTERANCES
@@ -402,6 +402,11 @@ def test_confusions_of_the_page_are_those_of_the_table(six):
             i, j = six.classes.index(row.label), six.classes.index(row.hypothesis)
             assert counts[i, j] == row.value
         assert counts.sum() == part["n"].iloc[0]
+        printed = dict(confusion_tables(six))[f"{system}, {stage}"].rows
+        for row, expected in zip(printed, counts, strict=True):
+            shares = [f"{100 * n / expected.sum():.1f}%" for n in expected]
+            assert [cell.value for cell in row[1:]] == [f"{n:.0f}" for n in expected]
+            assert [cell.spread for cell in row[1:]] == shares
 
 
 def test_the_headline_is_the_comparison_of_the_table(six):
