@@ -11,6 +11,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import (
     HubertConfig,
+    HubertForSequenceClassification,
     HubertModel,
     LlamaConfig,
     LlamaForCausalLM,
@@ -89,6 +90,29 @@ def conv_encoder(folder: Path, kind: str, norm: str) -> Path:
     model(config(**CONV, feat_extract_norm=norm)).save_pretrained(folder)
     # Base models come with an extractor that normalises, but knows no mask.
     extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=norm == "layer")
+    extractor.save_pretrained(folder)
+    return folder
+
+
+def hubert_classifier(folder: Path) -> Path:
+    """A HuBERT large in small, with a head of four classes over a weighted sum of its layers."""
+    torch.manual_seed(0)
+    config = HubertConfig(
+        **CONV,
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+        conv_bias=True,
+        use_weighted_layer_sum=True,
+        classifier_proj_size=8,
+        num_labels=4,
+        layerdrop=0.0,
+        initializer_range=0.2,
+    )
+    model = HubertForSequenceClassification(config)
+    # As after training: equal weights would not tell one layer from another.
+    torch.nn.init.normal_(model.layer_weights)
+    model.save_pretrained(folder)
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
     extractor.save_pretrained(folder)
     return folder
 

@@ -78,8 +78,14 @@ def test_an_unknown_study_names_the_nearest():
     ("change", "message"),
     [
         (lambda d: d.pop("asr"), "reads transcripts, but the study has no 'asr'"),
-        (lambda d: d["asr"].update(gold=GOLD), "the study has several \\(demo-canary, gold\\)"),
-        (lambda d: d["systems"]["text"].update(transcripts="gold"), "not one of asr: demo-canary"),
+        (
+            lambda d: d["systems"]["text"].pop("transcripts"),
+            "the study has several \\(demo-canary, gold\\)",
+        ),
+        (
+            lambda d: d["systems"]["text"].update(transcripts="x"),
+            "not one of asr: demo-canary, gold",
+        ),
         (lambda d: d["asr"]["demo-canary"].update(language="english"), "language"),
         (lambda d: d["fusions"]["interpolation"]["systems"].append("x"), "unknown system 'x'"),
         (lambda d: d["fusions"]["interpolation"].update(fit_on="cross_fit"), "there is one fold"),

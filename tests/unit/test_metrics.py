@@ -27,6 +27,17 @@ def test_the_examples_in_the_documentation_run():
     assert doctest.testmod(metrics).failed == 0
 
 
+def one_against_the_rest(reference, hypothesis, n_classes) -> float:
+    """Mean of 1 - balanced accuracy over the binary problems that have both sides."""
+    problems = [(reference == label, hypothesis == label) for label in range(n_classes)]
+    values = [
+        1 - sklearn_metrics.balanced_accuracy_score(true, said)
+        for true, said in problems
+        if 0 < true.sum() < len(true)
+    ]
+    return np.mean(values) if values else np.nan
+
+
 @given(labellings())
 @settings(max_examples=100)
 def test_metrics_agree_with_scikit_learn(case):
@@ -45,6 +56,7 @@ def test_metrics_agree_with_scikit_learn(case):
             reference, hypothesis, labels=occurring, average="macro"
         ),
         "wa": sklearn_metrics.accuracy_score(reference, hypothesis),
+        "hard_eer": one_against_the_rest(reference, hypothesis, n_classes),
         "recall": sklearn_metrics.recall_score(
             reference, hypothesis, labels=everything, average=None, zero_division=np.nan
         ),
@@ -60,7 +72,7 @@ def test_metrics_agree_with_scikit_learn(case):
 def test_class_order_does_not_matter(case, random):
     reference, hypothesis, n_classes = case
     renamed = np.array(random.sample(range(n_classes), n_classes))
-    for name in ("macro_f1", "micro_f1", "uar", "wa"):
+    for name in ("macro_f1", "micro_f1", "uar", "wa", "hard_eer"):
         np.testing.assert_allclose(
             METRICS[name](confusion(renamed[reference], renamed[hypothesis], n_classes)),
             METRICS[name](confusion(reference, hypothesis, n_classes)),
@@ -94,7 +106,7 @@ def test_a_class_without_reference_utterances_does_not_lower_the_mean():
 
 
 def test_no_utterances_at_all_is_undefined_not_zero():
-    for name in ("macro_f1", "micro_f1", "uar", "wa"):
+    for name in ("macro_f1", "micro_f1", "uar", "wa", "hard_eer"):
         assert np.isnan(METRICS[name](np.zeros((3, 3))))
 
 
@@ -122,6 +134,15 @@ def test_labels_that_are_not_class_indices_are_named(reference, hypothesis, mess
     """A label of another class order would land in a neighbouring cell without a word."""
     with pytest.raises(ValueError, match=message):
         confusion(reference, hypothesis, 3)
+
+
+def test_lower_is_better_only_for_error_rates():
+    """Maximised, the worst system would stand in bold."""
+    counts = confusion([0, 0, 1, 1], [0, 1, 1, 1], 2), confusion([0, 0, 1, 1], [0, 0, 1, 1], 2)
+    for metric in METRICS.values():
+        if metric.class_axes == 0:
+            worse, perfect = map(metric, counts)
+            assert (perfect < worse) == metric.lower_is_better
 
 
 def test_every_metric_says_what_it_is():

@@ -43,6 +43,7 @@ from serflow.report.provenance import (
     downloads,
 )
 from serflow.report.results import ContrastResults, Results, read_results
+from serflow.report.sections import confusion_tables, scores_table
 from serflow.report.transcripts import cost_table, speed_table
 from serflow.stacking import fuse, make_fusion
 from serflow.tables import COMPARISONS, FOLDS, SCORES, SKIPPED, TRANSCRIPTS, UTTERANCES
@@ -401,6 +402,11 @@ def test_confusions_of_the_page_are_those_of_the_table(six):
             i, j = six.classes.index(row.label), six.classes.index(row.hypothesis)
             assert counts[i, j] == row.value
         assert counts.sum() == part["n"].iloc[0]
+        printed = dict(confusion_tables(six))[f"{system}, {stage}"].rows
+        for row, expected in zip(printed, counts, strict=True):
+            shares = [f"{100 * n / expected.sum():.1f}%" for n in expected]
+            assert [cell.value for cell in row[1:]] == [f"{n:.0f}" for n in expected]
+            assert [cell.spread for cell in row[1:]] == shares
 
 
 def test_the_headline_is_the_comparison_of_the_table(six):
@@ -650,7 +656,8 @@ def test_the_protocols_stand_side_by_side_and_the_gain_is_theirs_minus_ours(six)
         six, config=config, contrasts={"by_chance": ContrastResults(leaky, six.audit)}
     )
     table = contrasts_table(results)
-    assert table.groups == [("", 1), ("The study's own protocol", 2), ("by chance", 3)]
+    assert table.groups == [("", 1), ("The study's own protocol", 4), ("by chance", 5)]
+    assert table.columns[1:5] == ["UA", "Macro-F1", "WA", "EER"]
     assert [row[-1] for row in table.rows] == ["+0.250"] * len(table.rows)
     assert six.systems[1] not in {row[0].value for row in table.rows}
     (shown,) = contrasts(results)
@@ -659,6 +666,16 @@ def test_the_protocols_stand_side_by_side_and_the_gain_is_theirs_minus_ours(six)
     assert not reader.wrong
     assert f"{METRICS['uar'].title} gained" in reader.text
     assert "+0.250" in reader.text
+
+
+def test_the_lowest_error_rate_is_in_bold_and_the_highest_accuracy(six):
+    table, _ = scores_table(six)
+    at = dict(zip([title for title, _ in table.groups], [0, *range(1, 99, 2)], strict=False))
+    for title, best in (("WA", max), ("Hard EER", min), ("EER", min)):
+        cells = [row[at[title]] for row in table.rows]
+        values = [float(cell.value) for cell in cells]
+        bold = {float(cell.value) for cell in cells if cell.best}
+        assert bold == {best(values)} != {max(values), min(values)}
 
 
 JOB = {"device": "A100", "dtype": "bfloat16", "audio_s": 3600.0, "wall_s": 30.0}

@@ -259,6 +259,20 @@ def step(network: SpeechNet, folder: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
+def test_every_depth_is_handed_out_and_the_last_is_the_output(folder, checkpointing):
+    encoder = SpeechEncoder(folder, gradient_checkpointing=checkpointing).train()
+    batch = collate([FrontEnd(folder)(wave) for wave in waves(0.5, 0.3)])
+    frames, mask = encoder(**batch)
+    states, again = encoder.hidden_states(**batch)
+    assert len(states) == encoder.depth == LAYERS + 1
+    assert torch.equal(states[-1], frames) and torch.equal(mask, again)
+    first = encoder.backbone.feature_projection(batch["inputs"])
+    assert torch.allclose(states[0][mask], first[mask], atol=1e-6)
+    gradients = torch.autograd.grad(sum(s.square().sum() for s in states), encoder.parameters())
+    assert all(g is not None for g in gradients)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
 def test_lora_moves_the_adapters_and_nothing_else(folder, checkpointing):
     """Statistics of batch normalisation would move without being trained."""
     network = net(folder, "lora", gradient_checkpointing=checkpointing)

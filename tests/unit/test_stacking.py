@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from scipy.special import log_softmax
 
+from serflow.equal_error import equal_error_rates
 from serflow.errors import UserError
 from serflow.evaluation import Evaluator
+from serflow.metrics import METRICS
 from serflow.posteriors import Posteriors
 from serflow.rebalancing import rebalance
 from serflow.stacking import fuse, make_fusion
@@ -109,7 +111,12 @@ def test_every_score_has_definition_interval_and_n_and_the_papers_value(tmp_path
     rows = evaluator(utterances, paper_values=[paper]).scores(table, "s", "raw")
     frame = pd.DataFrame(rows)
     SCORES.write(frame, tmp_path / "scores.parquet")
-    assert set(frame["metric"]) == {"macro_f1", "micro_f1", "uar", "wa", "recall", "confusion"}
+    assert set(frame["metric"]) == {*METRICS, "eer"}
+    eer = frame[frame["metric"] == "eer"].set_index("role").loc["test"]
+    test = (table.rows["role"] == "test").to_numpy()
+    rates = equal_error_rates(table.log_proba[test], table.labels[test])
+    assert eer["value"] == pytest.approx(rates.mean())
+    assert eer["low"] < eer["value"] < eer["high"]
     assert frame["definition"].str.len().min() > 20
     assert (frame["n"] == 60).all()
     whole = frame[frame["metric"] == "macro_f1"].set_index("role")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from serflow.equal_error import EER, equal_error_interval
 from serflow.errors import UserError, name_some
 from serflow.intervals import bootstrap_interval, paired_bootstrap
 from serflow.metrics import METRICS
@@ -99,6 +100,20 @@ class Evaluator:
                             int(chosen.sum()),
                         )
                     )
+            found = equal_error_interval(
+                posteriors.log_proba[chosen],
+                reference,
+                seed=self.seed,
+                clusters=clusters,
+                resamples=self.resamples,
+            )
+            rows.append(
+                self._row(
+                    posteriors.seed, system, stage, role, EER.name, ["", ""],
+                    f"{EER.definition} {self._scope(posteriors)}",
+                    found.value, found.low, found.high, found.n,
+                )
+            )  # fmt: skip
         return rows
 
     def error_rates(self, transcripts: pd.DataFrame, seed: int) -> list[dict[str, Any]]:

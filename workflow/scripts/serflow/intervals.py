@@ -49,7 +49,8 @@ class PairedInterval:
     difference : float or ndarray
         Metric of the first system minus that of the second, on all utterances.
     low, high : float or ndarray
-        Ends of the interval; both above 0: the first system is better.
+        Ends of the interval; both above 0: the first system is better, or worse by a metric
+        whose `lower_is_better`.
     p : float or ndarray
         Two-sided p-value of no difference, in (0, 1].
     n : int
@@ -120,7 +121,7 @@ def bootstrap_interval(
     chosen = _metric(metric)
     units, multiplicity, n = _units(reference, [hypothesis], n_classes, clusters)
     counts = _resampled(units, multiplicity, resamples, seed)
-    low, high = _percentiles(chosen(counts[:, 0]), level)
+    low, high = percentiles(chosen(counts[:, 0]), level)
     value = chosen(_weighted_sum(multiplicity, units)[0])
     return Interval(value=value, low=low, high=high, n=n)
 
@@ -176,7 +177,7 @@ def paired_bootstrap(
     units, multiplicity, n = _units(reference, [hypothesis_a, hypothesis_b], n_classes, clusters)
     counts = _resampled(units, multiplicity, resamples, seed)
     differences = chosen(counts[:, 0]) - chosen(counts[:, 1])
-    low, high = _percentiles(differences, level)
+    low, high = percentiles(differences, level)
     value_a, value_b = chosen(_weighted_sum(multiplicity, units))
     return PairedInterval(
         difference=value_a - value_b, low=low, high=high, p=_p_value(differences), n=n
@@ -261,7 +262,8 @@ def _weighted_sum(times: NDArray, units: NDArray) -> NDArray[np.float64]:
     return total.reshape(*times.shape[:-1], *units.shape[1:])
 
 
-def _percentiles(values: NDArray, level: float) -> NDArray[np.float64]:
+def percentiles(values: NDArray, level: float) -> NDArray[np.float64]:
+    """Ends of the central `level` of resampled values: (resamples, ...) to (2, ...)."""
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; expected a share between 0 and 1, such as 0.95")
     # A rare class may be missing from some resamples: its recall is then taken over the others.

@@ -31,6 +31,7 @@ class Metric:
         Confusion counts (..., C, C) to values (...) + (C,) * `class_axes`.
     class_axes : int
         0 for one number, 1 for one a class, 2 for one a cell.
+    lower_is_better : bool
 
     Examples
     --------
@@ -43,6 +44,7 @@ class Metric:
     definition: str
     function: Callable[[NDArray], NDArray[np.float64]]
     class_axes: int = 0
+    lower_is_better: bool = False
 
     def __call__(self, counts: ArrayLike) -> NDArray[np.float64]:
         """Value of the metric on confusion counts, shape (..., C, C); NaN where it is undefined."""
@@ -161,6 +163,16 @@ def _accuracy(counts: NDArray) -> NDArray[np.float64]:
     return _ratio(_correct(counts).sum(axis=-1), counts.sum(axis=(-2, -1)))[()]
 
 
+def _hard_eer(counts: NDArray) -> NDArray[np.float64]:
+    correct, reference = _correct(counts), counts.sum(axis=-1)
+    others = reference.sum(axis=-1, keepdims=True) - reference
+    misses = _ratio(reference - correct, reference)
+    false_alarms = _ratio(counts.sum(axis=-2) - correct, others)
+    values = (misses + false_alarms) / 2
+    known = ~np.isnan(values)
+    return _ratio(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1))[()]
+
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -192,6 +204,17 @@ METRICS: dict[str, Metric] = {
             "Weighted accuracy: share of utterances with the correct class, every utterance "
             "weighing the same.",
             _accuracy,
+        ),
+        # The "EER" of "Efficient fine-tuning approaches on HuBERT", Table 3: recomputing it from its
+        # Tables 4 to 6 gives .07137, .16478 and .28707, printed as .0713, .164 and .2870.
+        Metric(
+            "hard_eer",
+            "Hard EER",
+            "Mean over classes of (FPR + FNR) / 2, each class against the rest, at the hard decision "
+            "for the most probable class and not where FPR and FNR are equal; lower is better; "
+            "classes without or with nothing but reference utterances are left out.",
+            _hard_eer,
+            lower_is_better=True,
         ),
         Metric(
             "recall",

@@ -124,7 +124,7 @@ class PaperValue(Strict):
 
     system: str
     stage: Literal["raw", "rebalanced", "fused"]
-    metric: Literal["macro_f1", "micro_f1", "uar", "wa"]
+    metric: Literal["macro_f1", "micro_f1", "uar", "wa", "hard_eer", "eer"]
     value: float
     source: str
 

@@ -25,6 +25,7 @@ from transformers import (
     PreTrainedModel,
     SeamlessM4TFeatureExtractor,
 )
+from transformers.utils import ModelOutput
 
 from serflow.audio import SAMPLE_RATE
 from serflow.errors import UserError
@@ -134,6 +135,8 @@ class SpeechEncoder(nn.Module):
     ----------
     output_size : int
         Dimension of a frame.
+    depth : int
+        Number of `hidden_states`: the encoder's input and the output of every layer.
     """
 
     def __init__(
@@ -151,6 +154,7 @@ class SpeechEncoder(nn.Module):
             enable_gradient_checkpointing(backbone)
         self.frozen = adaptation == "frozen"
         self.output_size = backbone.config.hidden_size
+        self.depth = backbone.config.num_hidden_layers + 1
         self.backbone = adapt(backbone, adaptation, lora)
 
     def train(self, mode: bool = True) -> SpeechEncoder:
@@ -172,6 +176,15 @@ class SpeechEncoder(nn.Module):
         frames : Tensor of float, shape (batch, frames, output_size)
         frame_mask : Tensor of bool, shape (batch, frames)
         """
+        output, frame_mask = self._run(inputs, mask)
+        return output.last_hidden_state, frame_mask
+
+    def hidden_states(self, inputs: Tensor, mask: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Frames at every depth, `depth` of them from the input up, and their mask; see `forward`."""
+        output, frame_mask = self._run(inputs, mask, output_hidden_states=True)
+        return output.hidden_states, frame_mask
+
+    def _run(self, inputs: Tensor, mask: Tensor, **options: bool) -> tuple[ModelOutput, Tensor]:
         model = self.backbone
         model = model.get_base_model() if isinstance(model, PeftModel) else model
         for part in model.modules():
@@ -179,10 +192,11 @@ class SpeechEncoder(nn.Module):
                 kernel, stride = model.config.conv_kernel[0], model.config.conv_stride[0]
                 part.lengths = (mask.sum(dim=1) - kernel) // stride + 1
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            frames = self.backbone(inputs, attention_mask=mask.long()).last_hidden_state
-        if frames.shape[1] == mask.shape[1]:
-            return frames, mask
-        return frames, model._get_feature_vector_attention_mask(frames.shape[1], mask.long()).bool()
+            output = self.backbone(inputs, attention_mask=mask.long(), **options)
+        time = output.last_hidden_state.shape[1]
+        if time == mask.shape[1]:
+            return output, mask
+        return output, model._get_feature_vector_attention_mask(time, mask.long()).bool()
 
 
 class MaskedGroupNorm(nn.GroupNorm):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from transformers.utils import logging
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers.utils import cached_file, logging
 
 from serflow.errors import UserError, name_some
 
@@ -55,6 +58,54 @@ def check_complete(source: str, missing: list[str], what: str) -> None:
             f"{what} are missing ({name_some(sorted(missing), 3)}); use a checkpoint of the whole "
             "model, or the config.json that belongs to these weights"
         )
+
+
+def stored_tensors(source: str, names: list[str]) -> dict[str, Tensor]:
+    """Those of the named tensors that a checkpoint holds, without reading the others.
+
+    Parameters
+    ----------
+    source : str
+        Hub id or local folder.
+    names : list of str
+        As the checkpoint has them.
+    """
+    if not names:
+        return {}
+    with loading(source, "weights of the head"):
+        for file in ("model.safetensors", "pytorch_model.bin"):
+            index = _cached(source, f"{file}.index.json")
+            if index is not None:
+                parts = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
+                files = {parts[name] for name in names if name in parts}
+            elif _cached(source, file) is not None:
+                files = {file}
+            else:
+                continue
+            found: dict[str, Tensor] = {}
+            for part in sorted(files):
+                found |= _read(_cached(source, part), names)
+            return found
+    return {}
+
+
+def _cached(source: str, file: str) -> str | None:
+    return cached_file(
+        source,
+        file,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+
+
+def _read(path: str | None, names: list[str]) -> dict[str, Tensor]:
+    assert path is not None, "the index names a file that is there"
+    if path.endswith(".safetensors"):
+        with safe_open(path, "pt") as file:
+            held = set(file.keys())
+            return {name: file.get_tensor(name) for name in names if name in held}
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return {name: state[name] for name in names if name in state}
 
 
 def _explain(source: str, what: str, reason: str) -> str:

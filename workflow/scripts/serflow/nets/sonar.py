@@ -90,7 +90,10 @@ class SonarSpeechEncoder(SeamlessM4TPreTrainedModel):
         return self
 
     def forward(
-        self, input_features: Tensor, attention_mask: Tensor | None = None
+        self,
+        input_features: Tensor,
+        attention_mask: Tensor | None = None,
+        output_hidden_states: bool = False,
     ) -> BaseModelOutput:
         """Encode.
 
@@ -100,14 +103,28 @@ class SonarSpeechEncoder(SeamlessM4TPreTrainedModel):
             Right-padded, two frames of 10 ms stacked.
         attention_mask : Tensor of int or bool, shape (batch, time), optional
             Not zero for real positions; without it, all are.
+        output_hidden_states : bool
 
         Returns
         -------
         BaseModelOutput
-            `last_hidden_state`, shape (batch, time, hidden_size).
+            `last_hidden_state`, shape (batch, time, hidden_size), and where asked for
+            `hidden_states`: what each block is given, and the last hidden state.
         """
-        frames = self.encoder(self.feature_projection(input_features), attention_mask)
-        return BaseModelOutput(last_hidden_state=frames)
+        states: list[Tensor] = []
+        watched = [
+            block.register_forward_pre_hook(lambda _, given: states.append(given[0]))
+            for block in (self.encoder.layers if output_hidden_states else ())
+        ]
+        try:
+            frames = self.encoder(self.feature_projection(input_features), attention_mask)
+        finally:
+            for hook in watched:
+                hook.remove()
+        return BaseModelOutput(
+            last_hidden_state=frames,
+            hidden_states=(*states, frames) if output_hidden_states else None,
+        )
 
 
 class RelativePositions(SeamlessM4TConformerRelPositionalEmbedding):

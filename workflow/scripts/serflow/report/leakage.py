@@ -9,11 +9,10 @@ import pandas as pd
 
 from serflow.config.folds import FoldsConfig
 from serflow.leakage.audit import ALL_FOLDS, OVERLAPS
-from serflow.metrics import METRICS
 from serflow.report.formats import DASH, count, number, plural, signed
 from serflow.report.headline import spread
 from serflow.report.results import Results
-from serflow.report.sections import Cell, Table
+from serflow.report.sections import WHOLE, Cell, Table
 
 TITLES = {
     "speaker": "Speakers",
@@ -30,7 +29,7 @@ TITLES = {
 }
 UNSHARED = ("prior_shift", "small_class")  # what these find is no overlap
 WORDS = {"ok": "none", "accepted": "accepted", "warning": "warning", "not_checked": "not checked"}
-SHOWN = ("uar", "macro_f1")
+SHOWN = ("uar", "macro_f1", "wa", "eer")
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ def contrasts(results: Results) -> list[ContrastShown]:
 
 def contrasts_table(results: Results) -> Table:
     """Test scores of every system under the study's own protocol and each contrast."""
-    metrics = [METRICS[name] for name in SHOWN]
+    metrics = sorted((m for m in WHOLE if m.name in SHOWN), key=lambda m: SHOWN.index(m.name))
     tables = [results.means, *(contrast.means for contrast in results.contrasts.values())]
     rows: list[Sequence[str | Cell]] = []
     for system, stage in results.tables:

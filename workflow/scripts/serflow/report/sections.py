@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from serflow.equal_error import EER
 from serflow.folds import describe
 from serflow.metrics import METRICS
 from serflow.report.formats import (
@@ -27,7 +28,7 @@ from serflow.report.headline import difference_spread, spread, verdict
 from serflow.report.provenance import Cost, Download
 from serflow.report.results import Results, priors_of
 
-WHOLE = [metric for metric in METRICS.values() if metric.class_axes == 0]
+WHOLE = [*(metric for metric in METRICS.values() if metric.class_axes == 0), EER]
 MAX_SKIPPED = 50
 
 
@@ -41,7 +42,7 @@ class Cell:
     spread : str
         Interval or standard deviation.
     best : bool
-        Whether it is the highest of its column.
+        Whether it is the best of its column.
     paper : str
         The published value, with the number of its source.
     share : float
@@ -100,10 +101,10 @@ def scores_table(results: Results) -> tuple[Table, list[str]]:
     """Every system, stage and metric; also the sources of the paper's values."""
     sources: list[str] = []
     roles = ["test", "dev"] if results.has_dev else ["test"]
-    best = {
-        metric.name: max(results.score(*pair, "test", metric.name).value for pair in results.tables)
-        for metric in WHOLE
-    }
+    best = {}
+    for metric in WHOLE:
+        values = [results.score(*pair, "test", metric.name).value for pair in results.tables]
+        best[metric.name] = min(values) if metric.lower_is_better else max(values)
     rows = []
     for system, stage in results.tables:
         row: list[str | Cell] = [Cell(system, stage)]
@@ -113,7 +114,7 @@ def scores_table(results: Results) -> tuple[Table, list[str]]:
                 if score is None:
                     row.append(DASH)
                     continue
-                is_best = role == "test" and score.value >= best[metric.name] - 1e-12
+                is_best = role == "test" and abs(score.value - best[metric.name]) < 1e-12
                 row.append(
                     Cell(number(score.value), spread(score), is_best, _paper(score, sources))
                 )
@@ -127,7 +128,7 @@ def scores_table(results: Results) -> tuple[Table, list[str]]:
 def definitions(results: Results) -> list[tuple[str, str]]:
     """Title and definition of each metric, as the scores table has them."""
     found = results.scores.drop_duplicates("metric").set_index("metric")["definition"]
-    titles = {metric.name: metric.title for metric in METRICS.values()} | {"wer": "WER"}
+    titles = {metric.name: metric.title for metric in [*METRICS.values(), EER]} | {"wer": "WER"}
     return [(titles.get(str(name), str(name)), text) for name, text in found.items()]
 
 
@@ -186,7 +187,7 @@ def confusion_tables(results: Results) -> list[tuple[str, Table]]:
             total = row.sum()
             shares = row / total if total else np.zeros_like(row)
             cells = [
-                Cell(count(n), percent(share) if total else DASH, share=round(float(share), 3))
+                Cell(count(n), percent(share, 1) if total else DASH, share=round(float(share), 3))
                 for n, share in zip(row, shares, strict=True)
             ]
             rows.append([label, *cells])
@@ -202,7 +203,7 @@ def comparisons_table(results: Results) -> Table:
             Cell(f"{row.system} ({row.stage})", f"against {row.baseline} ({row.baseline_stage})"),
             Cell(signed(row.difference), difference_spread(row)),
             *([] if several else [p_value(row.p)]),
-            verdict(row, "better", "worse").replace("includes zero", "not shown to differ"),
+            _finding(row),
             METRICS[row.metric].title if row.metric in METRICS else row.metric,
             count(row.n),
         ]
@@ -383,6 +384,13 @@ def digests_table(results: Results) -> Table:
         for (seed, stage, system), table in results.posteriors.items()
     ]  # fmt: skip
     return Table(["File", "Rows", "System digest"], rows)
+
+
+def _finding(row: Any) -> str:
+    sides = ["better", "worse"]
+    if row.metric in METRICS and METRICS[row.metric].lower_is_better:
+        sides.reverse()
+    return verdict(row, *sides).replace("includes zero", "not shown to differ")
 
 
 def _n(score: Any) -> str:

@@ -1,7 +1,7 @@
 """The `speech_classifier` family: a transformers speech encoder with pooling and a head.
 
-TalTech's audio model (Odyssey 2024, section 3.1) and its kin: encoder, adaptation, pooling, crops and
-training are settings.
+TalTech's audio model (Odyssey 2024, section 3.1), HuBERT with a weighted sum of its layers, and their
+kin: encoder, adaptation, layers, pooling, head, crops and training are settings.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from serflow.context import Context
 from serflow.nets import weights
 from serflow.nets.adaptation import Lora
 from serflow.nets.encoders import FrontEnd, SpeechEncoder
-from serflow.nets.heads import ClassifierHead
+from serflow.nets.heads import build_head
+from serflow.nets.layers import WeightedSum
 from serflow.nets.pooling import build_pooling
-from serflow.nets.speech import SpeechNet
+from serflow.nets.speech import SpeechNet, load_head
 from serflow.systems import saved
 from serflow.systems.interface import Examples
 
@@ -171,7 +172,8 @@ class SpeechClassifier:
         fitted = training.fit_network(
             self.net_, inputs, train.labels, self.settings.training, self.context, on_dev
         )
-        self.train_prior_, self.facts_ = fitted.prior, fitted.facts
+        self.train_prior_ = fitted.prior
+        self.facts_ = fitted.facts | {"head_from_checkpoint": ", ".join(self._copied) or "nothing"}
         return self
 
     def predict_log_proba(self, examples: Examples) -> NDArray[np.float64]:
@@ -213,10 +215,13 @@ class SpeechClassifier:
             gradient_checkpointing=settings.training.gradient_checkpointing,
         )
         pooling = build_pooling(head.pooling, encoder.output_size, head.bottleneck)
-        top = ClassifierHead(
-            pooling.output_size, head.hidden, len(self.context.classes), head.dropout
+        top = build_head(
+            head.type, pooling.output_size, head.hidden, len(self.context.classes), head.dropout
         )
-        self.net_ = SpeechNet(encoder, pooling, top).to(training.device())
+        layers = WeightedSum(encoder.depth) if head.layers == "weighted_sum" else None
+        net = SpeechNet(encoder, pooling, top, layers)
+        self._copied = load_head(net, settings.model) if settings.initial == "pretrained" else []
+        self.net_ = net.to(training.device())
         self.front_end_ = FrontEnd(settings.model)
 
     def _training_inputs(self, examples: Examples) -> Spans:

@@ -1,4 +1,4 @@
-"""Settings of the `speech_classifier` family: encoder, attentive pooling, head."""
+"""Settings of the `speech_classifier` family: encoder, layers, pooling, head."""
 
 from __future__ import annotations
 
@@ -24,10 +24,18 @@ class CropSettings(Strict):
 
 
 class HeadSettings(Strict):
-    """Attentive pooling, one dense layer with ReLU and batch normalisation, the output layer."""
+    """What is heard of the encoder, how it is pooled over time, and the layers up to the classes."""
 
+    layers: Literal["last", "weighted_sum"] = Field(
+        "last", description="The encoder's output, or a learnt mixture of all its layers."
+    )
     pooling: Literal["attentive_statistics", "attentive", "mean"] = "attentive_statistics"
     bottleneck: Annotated[int, Field(ge=1)] = 128
+    type: Literal["dense", "projector"] = Field(
+        "dense",
+        description="dense: a dense layer, ReLU, batch normalisation, the output layer. projector: a "
+        "linear layer and the output layer, as in transformers' audio classifiers.",
+    )
     hidden: Annotated[int, Field(ge=1)] = 768
     dropout: Fraction = 0.0
 

@@ -1,0 +1,252 @@
+r"""Equal error rate of scores, one class against the rest, with its bootstrap interval.
+
+For one class, an utterance is accepted where its score is at least a threshold. The miss rate (FNR)
+is the share of the class's utterances that are refused, the false alarm rate (FPR) the share of the
+others that are accepted. As the threshold rises, the first climbs from 0 to 1 and the second falls
+from 1 to 0; the equal error rate is where they meet. Points of the ROC at neighbouring scores are
+joined by straight lines, so utterances of equal score count as a random order of them would. Its
+convex hull would give less, and more so the fewer utterances there are, as it is fitted to them.
+
+References
+----------
+T. Fawcett, "An introduction to ROC analysis", Pattern Recognition Letters 27, 2006, sections 4 to 6.
+N. Brummer and E. de Villiers, "The BOSARIS toolkit user guide", 2011, section 2 (the convex hull).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from serflow.intervals import CHUNK_VALUES, Interval, percentiles
+from serflow.metrics import class_indices
+
+
+@dataclass(frozen=True)
+class ScoreMetric:
+    """A metric of scores rather than of decisions, its printed name and its printed definition.
+
+    Parameters
+    ----------
+    name, title, definition : str
+        As in `serflow.metrics.Metric`.
+    lower_is_better : bool
+    """
+
+    name: str
+    title: str
+    definition: str
+    lower_is_better: bool
+
+
+EER = ScoreMetric(
+    "eer",
+    "EER",
+    "Equal error rate: mean over classes of the rate at which FPR and FNR are equal, each class "
+    "against the rest, the threshold on its posterior chosen on these very rows; lower is better; "
+    "classes without or with nothing but reference utterances are left out.",
+    lower_is_better=True,
+)
+
+
+def equal_error_rates(scores: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
+    """Equal error rate of each class against the rest.
+
+    Parameters
+    ----------
+    scores : array of float, shape (n_utterances, n_classes)
+        The higher, the more likely the class; posteriors and their logarithms give the same.
+    reference : array of int, shape (n_utterances,)
+        Class indices in [0, n_classes).
+
+    Returns
+    -------
+    rates : ndarray of float64, shape (n_classes,)
+        In [0, 1]; NaN for a class that no utterance or every utterance has.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, a score is NaN or a label is not a class index.
+
+    Examples
+    --------
+    >>> equal_error_rates([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.1, 0.9]], [0, 0, 1, 1])
+    array([0.5, 0.5])
+    """
+    scores, reference = _checked(scores, reference)
+    times = np.ones((1, len(reference)), dtype=np.float32)
+    return np.concatenate([one(times) for one in _classes(scores, reference)])
+
+
+def equal_error_interval(
+    scores: ArrayLike,
+    reference: ArrayLike,
+    *,
+    seed: int,
+    clusters: ArrayLike | None = None,
+    resamples: int = 10_000,
+    level: float = 0.95,
+) -> Interval:
+    """Mean equal error rate over classes and its percentile bootstrap interval.
+
+    In a resample that lacks a class, the mean is over the others.
+
+    Parameters
+    ----------
+    scores, reference
+        As in `equal_error_rates`; at least one utterance.
+    seed, clusters, resamples, level
+        As in `serflow.intervals.bootstrap_interval`.
+
+    Returns
+    -------
+    interval : Interval
+
+    Raises
+    ------
+    ValueError
+        As in `equal_error_rates` and `serflow.intervals.bootstrap_interval`.
+
+    Examples
+    --------
+    >>> scores = np.random.default_rng(0).random((200, 2))
+    >>> reference = (scores[:, 1] > scores[:, 0]).astype(int)
+    >>> interval = equal_error_interval(scores, reference, seed=0)
+    >>> print(f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]")
+    0.223 [0.189, 0.261]
+    """
+    scores, reference = _checked(scores, reference)
+    n = len(reference)
+    classes = list(_classes(scores, reference))
+    value = _mean([one(np.ones((1, n), dtype=np.float32)) for one in classes])[0]
+    drawn = []
+    for times in _draws(n, clusters, resamples, seed):
+        drawn.append(_mean([one(times) for one in classes]))
+    low, high = percentiles(np.concatenate(drawn), level)
+    return Interval(value=value, low=low, high=high, n=n)
+
+
+class _AgainstTheRest:
+    """One class: its utterances and the others, sorted by score once.
+
+    Called with how often each utterance is drawn, shape (resamples, n), it gives the rates, shape
+    (resamples,). The curves of resamples meet near where those of all utterances do, so only the
+    scores around that point are followed one by one; what lies to their left enters as a sum.
+    Resamples that meet elsewhere are done over from end to end.
+    """
+
+    def __init__(self, scores: NDArray, positive: NDArray[np.bool_]) -> None:
+        self._positive = positive
+        self._order = np.argsort(scores, kind="stable")
+        ranked = scores[self._order]
+        # Last utterance of each score: a threshold cannot part equal ones.
+        self._ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+        refused = positive[self._order].astype(np.float64)
+        positives = max(refused.sum(), 1.0)
+        negatives = max(len(scores) - refused.sum(), 1.0)
+        climb = np.cumsum(refused / positives + (1 - refused) / negatives) - 1.0
+        self._climb = climb[self._ends]
+
+    def __call__(self, times: NDArray[np.float32]) -> NDArray[np.float64]:
+        middle = int(np.searchsorted(self._climb, 0.0).clip(max=len(self._climb) - 1))
+        refused, passed, positives, negatives = self._left_of(times, middle)
+        known = (positives > 0) & (negatives > 0)
+        rates = np.full(len(times), np.nan)
+        if not known.any():
+            return rates
+        if not known.all():
+            times = times[known]
+            refused, passed = refused[known], passed[known]
+            positives, negatives = positives[known], negatives[known]
+        away = np.abs(refused / positives + passed / negatives - 1.0).max()
+        first = int(np.searchsorted(self._climb, -2 * away)) - 1
+        last = int(np.searchsorted(self._climb, 2 * away).clip(max=len(self._climb) - 1))
+        found, met = self._meet(times, first, last)
+        if not met.all():
+            found[~met] = self._meet(times[~met], -1, len(self._climb) - 1)[0]
+        rates[known] = found
+        return rates
+
+    def _left_of(self, times: NDArray, end: int) -> tuple[NDArray, ...]:
+        """Drawn positives and negatives up to a score (-1: none), and all of them."""
+        left = np.zeros(len(self._order), dtype=bool)
+        if end >= 0:
+            left[self._order[: self._ends[end] + 1]] = True
+        sides = [left & self._positive, left & ~self._positive, self._positive, ~self._positive]
+        return tuple((times @ np.stack(sides, axis=1).astype(times.dtype)).T.astype(np.float64))
+
+    def _meet(self, times: NDArray, first: int, last: int) -> tuple[NDArray, NDArray[np.bool_]]:
+        """Rates where FNR and FPR meet between two scores, and whether they do."""
+        refused, passed, positives, negatives = self._left_of(times, first)
+        start = self._ends[first] + 1 if first >= 0 else 0
+        window = self._order[start : self._ends[last] + 1]
+        ends = self._ends[first + 1 : last + 1] - start
+        drawn = times[:, window]
+        all_drawn = np.cumsum(drawn, axis=1)[:, ends]
+        hits = np.cumsum(np.where(self._positive[window], drawn, 0), axis=1)[:, ends]
+        # FNR, and FNR - FPR: it climbs from -1 to 1.
+        misses = np.column_stack([refused, refused[:, None] + hits]) / positives[:, None]
+        climb = np.column_stack([passed, passed[:, None] + (all_drawn - hits)])
+        climb = misses + climb / negatives[:, None] - 1.0
+        after = np.maximum((climb >= 0).argmax(axis=1), 1)
+        rows = np.arange(len(times))
+        low, high = climb[rows, after - 1], climb[rows, after]
+        share = np.divide(-low, high - low, out=np.zeros_like(low), where=high > low)
+        miss = misses[rows, after - 1]
+        met = (climb[:, 0] < 0) & (climb[:, -1] >= 0)
+        return miss + share * (misses[rows, after] - miss), met
+
+
+def _classes(scores: NDArray, reference: NDArray) -> Iterator[_AgainstTheRest]:
+    for label, column in enumerate(scores.T):
+        yield _AgainstTheRest(column, reference == label)
+
+
+def _checked(scores: ArrayLike, reference: ArrayLike) -> tuple[NDArray, NDArray]:
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 2 or not len(scores) or np.isnan(scores).any():
+        raise ValueError(
+            f"scores have shape {scores.shape} and {int(np.isnan(scores).sum())} NaN; expected "
+            "(n_utterances, n_classes), at least one utterance and no NaN"
+        )
+    reference = class_indices(reference, scores.shape[1], "reference")
+    if reference.shape != scores.shape[:1]:
+        raise ValueError(f"reference has shape {reference.shape}; expected {scores.shape[:1]}")
+    return scores, reference
+
+
+def _draws(
+    n: int, clusters: ArrayLike | None, resamples: int, seed: int
+) -> Iterator[NDArray[np.float32]]:
+    """How often each utterance is drawn, shape (some, n), `resamples` rows in all."""
+    if resamples < 1:
+        raise ValueError(f"resamples is {resamples}; expected at least 1")
+    unit = np.arange(n)
+    if clusters is not None:
+        speakers, unit = np.unique(np.asarray(clusters), return_inverse=True)
+        if unit.shape != (n,):
+            raise ValueError(f"clusters have shape {unit.shape}; expected ({n},)")
+        if len(speakers) < 2:
+            raise ValueError(
+                f"all utterances are of cluster {speakers[0]!s}: there is nothing to resample"
+            )
+    n_units = int(unit.max()) + 1
+    rng = np.random.default_rng(seed)
+    size = max(1, CHUNK_VALUES // n)
+    for done in range(0, resamples, size):
+        rows = min(size, resamples - done)
+        drawn = rng.integers(n_units, size=(rows, n_units)) + n_units * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * n_units).reshape(rows, n_units)
+        yield times[:, unit].astype(np.float32)  # exact for counts
+
+
+def _mean(rates: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Mean over the classes that have a rate; NaN where none has."""
+    table = np.array(rates)
+    known = ~np.isnan(table)
+    total = np.where(known, table, 0.0).sum(axis=0)
+    return np.divide(total, known.sum(axis=0), out=np.full(len(total), np.nan), where=known.any(0))
