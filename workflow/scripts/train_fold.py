@@ -11,6 +11,7 @@ from serflow.audio import AudioStore
 from serflow.context import Context
 from serflow.digests import canonical, digest
 from serflow.files import write_text
+from serflow.sounds import Sounds
 from serflow.systems.fold_run import join_fold, train_and_score
 from serflow.systems.interface import build
 from serflow.tables import FOLDS, FUNCTIONALS, TRANSCRIPTS, UTTERANCES
@@ -30,6 +31,20 @@ def read_inputs(files):
     return inputs
 
 
+def read_sounds(files):
+    """What augmentation mixes in, by corpus."""
+    sounds = {}
+    for samples, index, kinds in zip(
+        files.get("sound_samples", []),
+        files.get("sound_index", []),
+        files.get("sound_kinds", []),
+        strict=True,
+    ):
+        corpus = Path(kinds).parent.name
+        sounds[corpus] = Sounds(corpus, AudioStore([(samples, index)]), UTTERANCES.read(kinds))
+    return sounds
+
+
 def main(smk, settings):
     block, classes = settings["system"], settings["classes"]
     system_digest = digest(smk.params.settings, smk.params.code)
@@ -46,7 +61,8 @@ def main(smk, settings):
     # Outside the rule's outputs, which Snakemake deletes when a job fails: a retry resumes here.
     key = digest(system_digest, fold.data_digest(), canonical([seed, smk.threads]))
     checkpoints = output.parent / "checkpoints" / f"fold-{smk.wildcards.fold}-{key}"
-    context = Context(classes, seed, checkpoints, smk.threads)
+    sounds = read_sounds(smk.input)
+    context = Context(classes, seed, checkpoints, smk.threads, sounds)
     system = build(block["family"], block, context)
     posteriors, facts = train_and_score(system, smk.wildcards.system, fold, seed, system_digest)
     write_text(output.with_suffix(".json"), json.dumps(facts, indent=1))

@@ -1,10 +1,12 @@
-"""What surrounds one training job: the class order, its seed, its folder, its threads."""
+"""What surrounds one training job: the class order, its seed, its folder, threads and sounds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from serflow.sounds import Sounds
 
 
 @dataclass(frozen=True)
@@ -20,9 +22,12 @@ class Context:
         Folder for resumable state; it outlives a killed job and is removed after success.
     threads : int
         CPU threads that the job may use.
+    sounds : mapping of str to Sounds
+        What may be mixed into training speech: corpus -> its sounds.
     """
 
     classes: Sequence[str]
     seed: int
     checkpoints: Path
     threads: int = 1
+    sounds: Mapping[str, Sounds] = field(default_factory=dict)
