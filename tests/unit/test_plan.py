@@ -188,6 +188,7 @@ def test_noises_may_lie_on_the_machine_be_a_part_or_be_ones_own(tmp_path):
         augmented(NOISY, paths={"musans": str(tmp_path)})
     part = {"musan": {"source": "musan", "subset": True}}
     assert augmented(NOISY, sounds=part).corpora["musan"].subset
+    assert augmented({"speed": {}}, sounds=part).downloads("demo") == [], "nobody asks for it"
     own = {"cafe": {"source": "table"}}
     with pytest.raises(UserError, match="cafe"):
         augmented({"noises": {"corpus": "cafe"}}, sounds=own)

@@ -204,9 +204,7 @@ class StudyConfig(Strict):
     def sound_corpora(self) -> dict[str, SoundCorpus]:
         """What systems mix into training speech: name -> corpus."""
         named = [name for system in self.systems.values() for name in _mixed_in(system)]
-        return self.sounds | {
-            name: SOUNDS[name](source=name) for name in named if name not in self.sounds
-        }
+        return {name: self.sounds.get(name) or SOUNDS[name](source=name) for name in named}
 
     def transcription(self, system: str) -> str | None:
         """Name of the transcription that a system reads; None for one that reads no text."""
