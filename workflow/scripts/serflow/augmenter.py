@@ -94,7 +94,6 @@ class Augmenter:
 
     def facts(self, examples: int, batch_size: int, epochs: int) -> dict[str, Any]:
         """How often each kind is drawn in a whole training, and from how many sounds."""
-        draws = [Draw(e, i, i) for e in range(epochs) for i in range(examples)]
         its = self._settings
         kinds = {
             "time_stretch": STRETCH,
@@ -103,7 +102,7 @@ class Augmenter:
             "noises": NOISE,
             "white_noise": WHITE_NOISE,
         }
-        facts: dict[str, Any] = {"examples": len(draws)}
+        facts: dict[str, Any] = {"examples": epochs * examples}
         if its.speed and its.speed.per == "utterance":
             kinds = {"speed": SPEED} | kinds
         elif its.speed:
@@ -114,7 +113,11 @@ class Augmenter:
             facts["batches"] = epochs * len(batches)
         for name, kind in kinds.items():
             if settings := getattr(its, name):
-                facts[name] = sum(self._chosen(d, kind, settings) is not None for d in draws)
+                facts[name] = sum(
+                    self._chosen(Draw(e, i, i), kind, settings) is not None
+                    for e in range(epochs)
+                    for i in range(examples)
+                )
         sizes = {"noise_pool": len(self._noises), "rir_pool": len(self._rirs)}
         return facts | {name: size for name, size in sizes.items() if size}
 
