@@ -9,6 +9,7 @@ import pandas as pd
 
 from serflow.audio import SAMPLE_RATE, AudioStore
 from serflow.context import Context
+from serflow.sounds import Sounds
 from serflow.systems.interface import Examples
 from serflow.tables import AUDIO_INDEX
 from tiny_models import WORDS
@@ -81,9 +82,36 @@ def text_examples(texts: list[str], labels) -> Examples:
     )
 
 
-def context(folder: Path, seed: int = 1, classes: tuple[str, ...] = CLASSES) -> Context:
+def sounds(folder: Path, waves: dict[str, dict[str, np.ndarray]]) -> Sounds:
+    """A corpus of sounds: kind -> name -> wave."""
+    store = audio_store(folder, {n: wave for kind in waves.values() for n, wave in kind.items()})
+    rows = [(n, kind, f"digest-{n}") for kind, named in waves.items() for n in named]
+    columns = ["utterance_id", "label_raw", "audio_digest"]
+    return Sounds(folder.name, store, pd.DataFrame(rows, columns=columns))
+
+
+def noises_and_rirs(folder: Path, seed: int = 0) -> dict[str, Sounds]:
+    """Five noises and five rooms, under the names of the corpora that have real ones."""
+    rng = np.random.default_rng(seed)
+    noises = {f"n{i}": 0.1 * rng.uniform(-1, 1, 2000 * (i + 1)) for i in range(5)}
+    rooms = {}
+    for i in range(5):
+        rooms[f"r{i}"] = 0.3 * rng.uniform(-1, 1, 1500) * np.exp(-np.arange(1500) / 300)
+        rooms[f"r{i}"][40 * i] = 0.9
+    return {
+        "musan": sounds(folder / "musan", {"noise": noises, "music": {"m": noises["n4"][::2]}}),
+        "rirs_noises": sounds(folder / "rirs_noises", {"simulated_rir": rooms}),
+    }
+
+
+def context(
+    folder: Path,
+    seed: int = 1,
+    classes: tuple[str, ...] = CLASSES,
+    sounds: dict[str, Sounds] | None = None,
+) -> Context:
     """A job's surroundings: one thread, so that results repeat bit for bit."""
-    return Context(classes=classes, seed=seed, checkpoints=folder / "checkpoints", threads=1)
+    return Context(classes, seed, folder / "checkpoints", threads=1, sounds=sounds or {})
 
 
 def accuracy(log_proba: np.ndarray, examples: Examples) -> float:

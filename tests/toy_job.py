@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from serflow.systems.interface import build
-from toy_examples import context, tones
+from toy_examples import context, noises_and_rirs, tones
 
 # Everything that draws random numbers or keeps state, at once.
 SETTINGS = {
@@ -17,6 +17,12 @@ SETTINGS = {
     "lora": {"rank": 2, "alpha": 2, "dropout": 0.1, "target_modules": ["linear_q", "linear_v"]},
     "head": {"hidden": 8, "bottleneck": 4, "dropout": 0.1},
     "crop": {"min_s": 0.2, "max_s": 0.5},
+    "augmentation": {
+        "speed": {},
+        "rirs": {},
+        "noises": {},
+        "white_noise": {},  # the phase vocoder takes seconds to load
+    },
     "training": {
         "epochs": 8,
         "batch_size": 4,
@@ -32,7 +38,8 @@ STEPS_PER_EPOCH = 3
 def run(folder: Path, model: Path) -> None:
     """Train, and write posteriors.npy into `folder`."""
     train, dev, test = (tones(folder / str(seed), n, seed) for seed, n in ((1, 24), (2, 9), (3, 9)))
-    system = build("speech_classifier", SETTINGS | {"model": str(model)}, context(folder))
+    surroundings = context(folder, sounds=noises_and_rirs(folder))
+    system = build("speech_classifier", SETTINGS | {"model": str(model)}, surroundings)
     system.fit(train, dev)
     (folder / "resumed").write_text(str(system.facts_["resumed_at_step"]))
     np.save(folder / "posteriors.npy", system.predict_log_proba(test.without_labels()))

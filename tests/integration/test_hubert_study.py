@@ -10,22 +10,16 @@ import pytest
 import yaml
 
 import tiny_models
-from runs import ROOT, copy_workflow, snakemake
+from runs import copy_workflow, snakemake
 from serflow.posteriors import read_posteriors
 from serflow.tables import SCORES
 
-SHARED = ROOT.parent / "shared" / "data"
-CORPORA = {"ravdess": SHARED / "ravdess", "crema_d": SHARED / "crema-d"}
+CORPORA = {"ravdess": "ravdess", "crema_d": "crema-d"}
 MODEL = "superb/hubert-large-superb-er"
 STUDIES = {
     "hubert_multilabel": {"hubert_full", "hubert_qkv", "hubert_classifier"},
     "hubert_multilabel.speaker_disjoint": {"hubert_qkv"},
 }
-
-pytestmark = pytest.mark.skipif(
-    not all(folder.is_dir() for folder in CORPORA.values()),
-    reason=f"the samples of RAVDESS and CREMA-D are not in {SHARED}",
-)
 
 
 def reduced(study: dict) -> dict:
@@ -49,7 +43,7 @@ def reduced(study: dict) -> dict:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory) -> Path:
+def ran(tmp_path_factory, shared_data: Path) -> Path:
     base = tmp_path_factory.mktemp("hubert")
     folder = copy_workflow(base / "clone")
     study = folder / "studies/hubert_multilabel.yaml"
@@ -57,7 +51,7 @@ def ran(tmp_path_factory) -> Path:
     study.write_text(yaml.safe_dump(reduced(data), sort_keys=False), encoding="utf-8")
     config = {
         "studies": ["hubert_multilabel"],
-        "paths": {name: str(path) for name, path in CORPORA.items()},
+        "paths": {name: str(shared_data / path) for name, path in CORPORA.items()},
         "models": {MODEL: str(tiny_models.hubert_classifier(base / "tiny hubert"))},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")

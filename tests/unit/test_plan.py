@@ -98,7 +98,7 @@ def test_a_text_system_waits_for_transcripts_and_a_speech_system_does_not():
 def test_a_backend_waits_for_the_embeddings_of_its_own_fold_and_seed():
     wildcards = SimpleNamespace(study="demo", system="speech_lda", seed="7", fold="2")
     inputs = plan().fold_inputs(wildcards)
-    assert inputs["embeddings"] == "results/demo/seed-7/systems/speech/embeddings-2.parquet"
+    assert inputs["embeddings"] == ["results/demo/seed-7/systems/speech/embeddings-2.parquet"]
     assert "samples" not in inputs
     wildcards.system = "speech"
     inputs = plan().embedding_inputs(wildcards)
@@ -163,6 +163,63 @@ def test_an_open_corpus_can_be_fetched_before_any_study_names_it(corpus):
 def test_a_licensed_corpus_without_a_folder_says_whom_to_ask_and_is_not_planned():
     with pytest.raises(UserError, match=r"IEMOCAP.*sail\.usc\.edu"):
         emodb_plan().corpus_source("iemocap")
+
+
+NOISY = {"noises": {}, "rirs": {}, "speed": {}}
+
+
+def augmented(block, paths=None, **changes):
+    data = yaml.safe_load((ROOT / "studies/demo.yaml").read_text(encoding="utf-8"))
+    speech = data["systems"]["speech"] | {"model": HUB, "augmentation": block}
+    systems = data["systems"] | {"speech": speech, "plain": data["systems"]["speech"]}
+    systems["plain"]["model"] = HUB
+    return plan(systems=systems, paths=paths, **{"asr": data["asr"]} | changes)
+
+
+def test_noises_and_rooms_are_inputs_of_the_systems_that_ask_for_them_alone():
+    """MUSAN is 11 GB: a study without augmentation must not download it."""
+    mine = augmented(NOISY)
+    inputs = mine.fold_inputs(SimpleNamespace(study="demo", system="speech"))
+    assert inputs["sound_samples"] == [
+        "results/corpora/musan/audio.i16", "results/corpora/rirs_noises/audio.i16"
+    ]  # fmt: skip
+    assert inputs["sound_kinds"][0] == "results/corpora/musan/utterances.parquet"
+    assert inputs["samples"] == ["results/corpora/demo/audio.i16"], "no utterances of the study"
+    assert "results/corpora/musan/download.json" in mine.downloads("demo")
+    for other, system in ((mine, "plain"), (augmented({"speed": {}}), "speech")):
+        inputs = other.fold_inputs(SimpleNamespace(study="demo", system=system))
+        assert not [name for name in inputs if name.startswith("sound")]
+    assert augmented({"speed": {}}).downloads("demo") == []
+
+
+def test_augmentation_changes_the_settings_of_its_own_system_alone():
+    first, other = augmented(NOISY), augmented(NOISY | {"noises": {"snr_db": [5, 15]}})
+    for system, same in (("speech", False), ("plain", True), ("text", True)):
+        wildcards = SimpleNamespace(study="demo", system=system)
+        assert (first.system_settings(wildcards) == other.system_settings(wildcards)) is same
+
+
+def test_noises_may_lie_on_the_machine_be_a_part_or_be_ones_own(tmp_path):
+    here = augmented(NOISY, paths={"musan": str(tmp_path)})
+    assert here.corpus_source("musan") == []
+    with pytest.raises(UserError, match=r"paths.musans, and none for the corpus 'musan'"):
+        augmented(NOISY, paths={"musans": str(tmp_path)})
+    part = {"musan": {"source": "musan", "subset": True}}
+    assert augmented(NOISY, sounds=part).corpora["musan"].subset
+    assert augmented({"speed": {}}, sounds=part).downloads("demo") == [], "nobody asks for it"
+    own = {"cafe": {"source": "table"}}
+    with pytest.raises(UserError, match="cafe"):
+        augmented({"noises": {"corpus": "cafe"}}, sounds=own)
+    mine = augmented({"noises": {"corpus": "cafe"}}, {"cafe": str(tmp_path)}, sounds=own)
+    inputs = mine.fold_inputs(SimpleNamespace(study="demo", system="speech"))
+    assert inputs["sound_samples"] == ["results/corpora/cafe/audio.i16"]
+
+
+def test_speech_of_the_study_is_never_mixed_in_as_noise():
+    """Babble from the study's own corpus would bring test utterances into training."""
+    for changes in ({}, {"sounds": {"demo": {"source": "table"}}}):
+        with pytest.raises(ValueError, match=r"'demo', which is not one of|name of a corpus"):
+            augmented({"noises": {"corpus": "demo"}}, **changes)
 
 
 @pytest.mark.parametrize("family", ["functionals", "speech_classifier", "text_classifier"])

@@ -269,7 +269,7 @@ def test_predictions_come_in_the_given_order_whatever_the_batches():
 
 
 def test_killed_at_any_moment_training_ends_with_the_same_posteriors_bit_for_bit(tmp_path):
-    """LoRA, crops, dropout, batch norm, accumulation, balanced sampling and best epoch at once."""
+    """LoRA, crops, augmentation, dropout, batch norm, accumulation, balanced sampling and best epoch at once."""
     model = tiny_models.w2v_bert(tmp_path / "model")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     undisturbed = toy_job.start(whole, model)

@@ -11,9 +11,12 @@ from serflow.audio import AudioStore
 from serflow.context import Context
 from serflow.digests import canonical, digest
 from serflow.files import write_text
+from serflow.sounds import Sounds
 from serflow.systems.fold_run import join_fold, train_and_score
 from serflow.systems.interface import build
 from serflow.tables import EMBEDDINGS, FOLDS, FUNCTIONALS, TRANSCRIPTS, UTTERANCES
+
+TABLES = {"functionals": FUNCTIONALS, "transcripts": TRANSCRIPTS, "embeddings": EMBEDDINGS}
 
 
 def read_inputs(files):
@@ -21,15 +24,23 @@ def read_inputs(files):
     inputs = {}
     if files.get("samples"):
         inputs["audio"] = AudioStore(zip(files.samples, files.index, strict=True))
-    if files.get("functionals"):
-        tables = pd.concat([FUNCTIONALS.read(path) for path in files.functionals])
-        inputs["functionals"] = tables.set_index("utterance_id")
-    if files.get("transcripts"):
-        tables = pd.concat([TRANSCRIPTS.read(path) for path in files.transcripts])
-        inputs["texts"] = tables.set_index("utterance_id")["text"]
-    if files.get("embeddings"):
-        inputs["embeddings"] = EMBEDDINGS.read(files.embeddings).set_index("utterance_id")
+    for name, table in TABLES.items():
+        if files.get(name):
+            rows = pd.concat([table.read(path) for path in files[name]])
+            inputs[name] = rows.set_index("utterance_id")
+    if "transcripts" in inputs:
+        inputs["texts"] = inputs.pop("transcripts")["text"]
     return inputs
+
+
+def read_sounds(files):
+    """What augmentation mixes in, by corpus."""
+    sounds = {}
+    tables = (files.get(f"sound_{part}", []) for part in ("kinds", "samples", "index"))
+    for kinds, *store in zip(*tables, strict=True):
+        corpus = Path(kinds).parent.name
+        sounds[corpus] = Sounds(corpus, AudioStore([store]), UTTERANCES.read(kinds))
+    return sounds
 
 
 def main(smk, settings):
@@ -49,9 +60,8 @@ def main(smk, settings):
     # Outside the rule's outputs, which Snakemake deletes when a job fails: a retry resumes here.
     key = digest(system_digest, fold.data_digest(), canonical([seed, smk.threads]))
     checkpoints = output.parent / "checkpoints" / f"fold-{smk.wildcards.fold}-{key}"
-    context = Context(
-        classes + train_only, seed, checkpoints, smk.threads, train_only=len(train_only)
-    )
+    learnt, sounds = classes + train_only, read_sounds(smk.input)
+    context = Context(learnt, seed, checkpoints, smk.threads, len(train_only), sounds)
     system = build(block["family"], block, context)
     posteriors, facts = train_and_score(system, smk.wildcards.system, fold, seed, system_digest)
     system.save(Path(smk.output.system))

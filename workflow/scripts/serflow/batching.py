@@ -27,11 +27,14 @@ class Draw(NamedTuple):
         Place in the epoch's list of examples, before batching.
     row : int
         The utterance. It differs from `position` under balanced sampling.
+    batch : int, optional
+        Place of its batch in the epoch; none until the example is in a batch.
     """
 
     epoch: int
     position: int
     row: int
+    batch: int | None = None
 
 
 class Batches:
@@ -88,8 +91,8 @@ class Batches:
         else:
             order = rng.permutation(n)
         batches = np.array_split(order, self._n_batches)
-        for i in rng.permutation(self._n_batches):
-            yield [draws[j] for j in batches[i]]
+        for number, i in enumerate(rng.permutation(self._n_batches)):
+            yield [draws[j]._replace(batch=number) for j in batches[i]]
 
 
 def count_batches(n: int, batch_size: int) -> int:

@@ -1,10 +1,12 @@
-"""What surrounds one training job: the class order, its seed, its folder, its threads."""
+"""What surrounds one training job: the class order, its seed, its folder, threads and sounds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from serflow.sounds import Sounds
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Context:
         CPU threads that the job may use.
     train_only : int
         So many of the last classes are learnt and never scored.
+    sounds : mapping of str to Sounds
+        What may be mixed into training speech: corpus -> its sounds.
     """
 
     classes: Sequence[str]
@@ -29,6 +33,7 @@ class Context:
     checkpoints: Path
     threads: int = 1
     train_only: int = 0
+    sounds: Mapping[str, Sounds] = field(default_factory=dict)
 
     @property
     def n_scored(self) -> int:

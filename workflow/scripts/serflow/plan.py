@@ -58,6 +58,7 @@ class Plan:
         self._listings: dict[str, str] = {}
         for name, study in list(studies.items()):
             self.corpora.update(study.corpora)
+            self.corpora.update(study.sound_corpora())
             self.asr.update(study.asr)
             for contrast in study.contrasts:
                 self.studies[f"{name}{CONTRAST}{contrast}"] = study.contrast(contrast)
@@ -157,9 +158,10 @@ class Plan:
 
     def downloads(self, study: str) -> list[str]:
         """What is on record of a study's corpora that a rule downloads."""
+        config = self.studies[study]
         return [
             f"results/corpora/{corpus}/download.json"
-            for corpus, config in self.studies[study].corpora.items()
+            for corpus, config in {**config.corpora, **config.sound_corpora()}.items()
             if not self.site.paths.get(corpus) and is_open(config.source)
         ]
 
@@ -244,13 +246,19 @@ class Plan:
         if "audio" in system.inputs:
             inputs["samples"] = [f"{corpus}/audio.i16" for corpus in corpora]
             inputs["index"] = [f"{corpus}/audio.parquet" for corpus in corpora]
+        augmentation = getattr(system, "augmentation", None)
+        if augmentation and augmentation.corpora():
+            sounds = [f"results/corpora/{corpus}" for corpus in augmentation.corpora()]
+            inputs["sound_samples"] = [f"{corpus}/audio.i16" for corpus in sounds]
+            inputs["sound_index"] = [f"{corpus}/audio.parquet" for corpus in sounds]
+            inputs["sound_kinds"] = [f"{corpus}/utterances.parquet" for corpus in sounds]
         if "functionals" in system.inputs:
             inputs["functionals"] = [f"{corpus}/functionals.parquet" for corpus in corpora]
         if "transcripts" in system.inputs:
             inputs["transcripts"] = self._texts(wildcards.study, wildcards.system)
         if "embeddings" in system.inputs:
             base = f"results/{wildcards.study}/seed-{wildcards.seed}/systems/{system.embeddings}"
-            inputs["embeddings"] = f"{base}/embeddings-{wildcards.fold}.parquet"
+            inputs["embeddings"] = [f"{base}/embeddings-{wildcards.fold}.parquet"]
         return inputs
 
     def embedding_inputs(self, wildcards: Any) -> dict[str, str | list[str]]:

@@ -152,6 +152,8 @@ CorpusConfig = Annotated[
     Field(discriminator="source"),
 ]
 
+SoundCorpus = Annotated[MusanCorpus | RirsNoisesCorpus | TableCorpus, Field(discriminator="source")]
+
 # Those that can be fetched and prepared without any study; MUSAN and RIRS_NOISES are mixed into
 # speech, and a study's utterances never come from them.
 PUBLISHED: dict[str, type[PublishedCorpus]] = {
@@ -163,6 +165,12 @@ PUBLISHED: dict[str, type[PublishedCorpus]] = {
     "iemocap": IemocapCorpus,
     "msp_podcast": MspPodcastCorpus,
     "emospeech2024": EmospeechCorpus,
+    "musan": MusanCorpus,
+    "rirs_noises": RirsNoisesCorpus,
+}
+
+# What augmentation can name without more ado.
+SOUNDS: dict[str, type[MusanCorpus | RirsNoisesCorpus]] = {
     "musan": MusanCorpus,
     "rirs_noises": RirsNoisesCorpus,
 }

@@ -91,6 +91,7 @@ def _check_shared(studies: dict[str, StudyConfig]) -> None:
     seen: dict[tuple[str, str], tuple[str, Any]] = {}
     for study_name, study in studies.items():
         shared = [("corpus", name, block) for name, block in study.corpora.items()]
+        shared += [("corpus", name, block) for name, block in study.sound_corpora().items()]
         shared += [("asr", name, block) for name, block in study.asr.items()]
         for kind, name, block in shared:
             first_study, first = seen.setdefault((kind, name), (study_name, block))

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from serflow.config.asr import AsrConfig
 from serflow.config.base import Count, Seeds, Strict
-from serflow.config.corpora import CorpusConfig
+from serflow.config.corpora import SOUNDS, CorpusConfig, SoundCorpus
 from serflow.config.families.embedding_backend import EmbeddingBackendConfig
 from serflow.config.families.functionals import FunctionalsConfig
 from serflow.config.families.speech_classifier import SpeechClassifierConfig
@@ -159,6 +159,11 @@ class StudyConfig(Strict):
         {}, description="Transcriptions by name; needed when a system reads transcripts."
     )
     systems: Annotated[dict[Name, SystemConfig], Field(min_length=1)]
+    sounds: dict[Name, SoundCorpus] = Field(
+        {},
+        description="Noises and room responses for augmentation, beside musan and rirs_noises as "
+        "published: a part of these, or a table of your own. Never utterances of the study.",
+    )
     seeds: Seeds = [1]
     prior: PriorSettings = PriorSettings()
     fusions: dict[Name, FusionConfig] = {}
@@ -201,6 +206,11 @@ class StudyConfig(Strict):
                 "primary": self.primary if self.primary in fusions else next(iter(fusions), None),
             }
         )
+
+    def sound_corpora(self) -> dict[str, SoundCorpus]:
+        """What systems mix into training speech: name -> corpus."""
+        named = [name for system in self.systems.values() for name in _mixed_in(system)]
+        return {name: self.sounds.get(name) or SOUNDS[name](source=name) for name in named}
 
     def transcription(self, system: str) -> str | None:
         """Name of the transcription that a system reads; None for one that reads no text."""
@@ -257,6 +267,9 @@ class StudyConfig(Strict):
     def _hangs_together(self) -> StudyConfig:
         if len(set(self.classes)) < len(self.classes):
             raise ValueError(f"classes are not unique: {self.classes}")
+        both = sorted(set(self.sounds) & set(self.corpora))
+        if both:
+            raise ValueError(f"sounds.{both[0]} has the name of a corpus of the study")
         twice = set(self.classes) & set(self.labels.train_only)
         if twice:
             raise ValueError(f"labels.train_only names {min(twice)!r}, which is one of the classes")
@@ -269,6 +282,13 @@ class StudyConfig(Strict):
                 self._check_transcription(name)
             if "embeddings" in system.inputs:
                 self._check_embeddings(name)
+            for corpus in _mixed_in(system):
+                if corpus not in self.sounds and corpus not in SOUNDS:
+                    known = ", ".join([*self.sounds, *(c for c in SOUNDS if c not in self.sounds)])
+                    raise ValueError(
+                        f"systems.{name}.augmentation names corpus {corpus!r}, which is not one of "
+                        f"'sounds': {known}"
+                    )
             training = getattr(system, "training", None)
             if training is not None and training.select == "best" and not self.has_dev:
                 raise ValueError(
@@ -324,3 +344,9 @@ class StudyConfig(Strict):
             if not (abs(total - 1) <= 1e-6 and min(self.prior.target.values()) >= 0):
                 raise ValueError(f"prior.target must be non-negative and sum to 1, not {total:g}")
         return self
+
+
+def _mixed_in(system: SystemConfig) -> list[str]:
+    """Corpora that a system mixes into its training speech."""
+    augmentation = getattr(system, "augmentation", None)
+    return augmentation.corpora() if augmentation else []

@@ -228,7 +228,8 @@ def costs(root: Path, study: str, config: StudyConfig) -> list[Cost]:
     groups: dict[tuple[str, str], list[dict[str, float]]] = {
         (rule, part): [] for rule, part in _needed(config)
     }
-    folders = [root / "corpora" / corpus / "benchmarks" for corpus in config.corpora]
+    corpora = [*config.corpora, *config.sound_corpora()]
+    folders = [root / "corpora" / corpus / "benchmarks" for corpus in corpora]
     folders += [root / "models" / "benchmarks", root / study / "benchmarks"]
     for path in [path for folder in folders for path in sorted(folder.glob("*.tsv"))]:
         rule, _, rest = path.stem.partition(".")

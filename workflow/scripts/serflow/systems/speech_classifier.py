@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from serflow import training
 from serflow.audio import SAMPLE_RATE, AudioStore
+from serflow.augmenter import Augmenter
 from serflow.batching import Draw
 from serflow.config.families.speech_classifier import CropSettings, SpeechClassifierConfig
 from serflow.context import Context
@@ -47,16 +48,22 @@ class Spans:
     audio : AudioStore
     spans : list of (utterance id, first sample, end sample)
     front_end : FrontEnd
+    augmenter : Augmenter, optional
+        For training rows.
     """
 
-    varies = False
-
     def __init__(
-        self, audio: AudioStore, spans: list[tuple[str, int, int]], front_end: FrontEnd
+        self,
+        audio: AudioStore,
+        spans: list[tuple[str, int, int]],
+        front_end: FrontEnd,
+        augmenter: Augmenter | None = None,
     ) -> None:
+        self.varies = augmenter is not None
         self._audio = audio
         self._spans = spans
         self._front_end = front_end
+        self._augmenter = augmenter
         self._kept: dict[int, Tensor] = {}
         self._room = CACHE_BYTES
 
@@ -69,14 +76,22 @@ class Spans:
 
     def lengths(self, draws: list[Draw]) -> NDArray[np.float64]:
         """Samples of each example, shape (n,)."""
-        return np.array([end - first for _, first, end in map(self.span, draws)], dtype=np.float64)
+        lengths = [end - first for _, first, end in map(self.span, draws)]
+        if self._augmenter:
+            lengths = [
+                self._augmenter.length(n, draw) for n, draw in zip(lengths, draws, strict=True)
+            ]
+        return np.array(lengths, dtype=np.float64)
 
     def item(self, draw: Draw) -> Tensor:
         """Features of one example, shape (time,) or (time, features)."""
         if draw.row in self._kept:
             return self._kept[draw.row]
         name, first, end = self.span(draw)
-        features = self._front_end(self._audio.samples(name)[first:end])
+        samples = self._audio.samples(name)[first:end]
+        if self._augmenter:
+            samples = self._augmenter(samples, draw)
+        features = self._front_end(samples)
         size = features.numel() * features.element_size()
         if self._front_end.costly and not self.varies and size <= self._room:
             self._room -= size
@@ -90,8 +105,8 @@ class Spans:
         return {"inputs": pad_sequence(items, batch_first=True), "mask": mask}
 
     def digest(self) -> str:
-        """Digest of the spans and of some samples of each."""
-        state = hashlib.sha256()
+        """Digest of the spans, of some samples of each, and of what is mixed in."""
+        state = hashlib.sha256(self._augmenter.digest().encode() if self._augmenter else b"")
         for name, first, end in self._spans:
             middle = (first + end) // 2
             some = self._audio.samples(name)[middle : middle + DIGEST_SAMPLES]
@@ -112,13 +127,13 @@ class Crops(Spans):
         A chunk's length is drawn uniformly between them, its place uniformly in the utterance; a
         shorter utterance is taken whole.
     seed : int
+    augmenter : Augmenter, optional
+        What it does to a chunk does not count for the chunk's length.
 
     References
     ----------
     TalTech, Odyssey 2024, section 3.1: "random 2 to 4 second chunks".
     """
-
-    varies = True
 
     def __init__(
         self,
@@ -128,8 +143,10 @@ class Crops(Spans):
         min_samples: int,
         max_samples: int,
         seed: int,
+        augmenter: Augmenter | None = None,
     ) -> None:
-        super().__init__(audio, spans, front_end)
+        super().__init__(audio, spans, front_end, augmenter)
+        self.varies = True
         self._range = (min_samples, max_samples)
         self._seed = seed
 
@@ -164,6 +181,9 @@ class SpeechClassifier:
         """Train on the labelled rows; dev rows choose the epoch if the settings say so."""
         training.seed_everything(self.context)
         self._build()
+        self.augmenter_ = self.settings.augmentation and Augmenter(
+            self.settings.augmentation, self.context.sounds, self.context.seed
+        )
         inputs = self._training_inputs(train)
         on_dev = None
         if dev is not None and len(dev) and self.settings.training.select == "best":
@@ -174,6 +194,11 @@ class SpeechClassifier:
         )
         self.train_prior_ = fitted.prior
         self.facts_ = fitted.facts | {"head_from_checkpoint": ", ".join(self._copied) or "nothing"}
+        if self.augmenter_:
+            chosen = self.settings.training
+            self.facts_["augmentation"] = self.augmenter_.facts(
+                len(train), chosen.batch_size, chosen.epochs
+            )
         return self
 
     def predict_log_proba(self, examples: Examples) -> NDArray[np.float64]:
@@ -226,13 +251,14 @@ class SpeechClassifier:
 
     def _training_inputs(self, examples: Examples) -> Spans:
         spans = _whole(examples)
-        limit = round(self.settings.max_seconds * SAMPLE_RATE)
         crop = self.settings.crop
         if crop is None:
-            if all(end <= limit for _, _, end in spans):
-                return Spans(examples.audio, spans, self.front_end_)
             # Too long to train on whole: a chunk of the length that is also scored at once.
-            crop = CropSettings(min_s=self.settings.max_seconds, max_s=self.settings.max_seconds)
+            slowest = self.settings.augmentation.slowest() if self.settings.augmentation else 1
+            longest = self.settings.max_seconds * slowest
+            if all(end <= round(longest * SAMPLE_RATE) for _, _, end in spans):
+                return Spans(examples.audio, spans, self.front_end_, self.augmenter_)
+            crop = CropSettings(min_s=longest, max_s=longest)
         return Crops(
             examples.audio,
             spans,
@@ -240,6 +266,7 @@ class SpeechClassifier:
             round(crop.min_s * SAMPLE_RATE),
             round(crop.max_s * SAMPLE_RATE),
             self.context.seed,
+            self.augmenter_,
         )
 
     def _chunks(self, examples: Examples) -> tuple[Spans, NDArray[np.int64]]:

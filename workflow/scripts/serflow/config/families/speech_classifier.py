@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from serflow.config.base import Strict
+from serflow.config.families.augmentation import AugmentationSettings
 from serflow.config.families.training import Fraction, LoraSettings, Positive, TrainingSettings
 
 
@@ -55,6 +56,9 @@ class SpeechClassifierConfig(Strict):
     head: HeadSettings = HeadSettings()
     crop: CropSettings | None = Field(
         None, description="Training on random chunks; null trains on whole utterances."
+    )
+    augmentation: AugmentationSettings | None = Field(
+        None, description="What is done to training speech on the fly; never to what is scored."
     )
     max_seconds: Positive = Field(
         30.0, description="Longer utterances are scored in chunks of this length, averaged."
