@@ -69,8 +69,10 @@ class AllVoices:
 
 
 def noise(seconds: float, level: float = 0.1) -> np.ndarray:
+    """Noise that swells, as a steady one is taken for a hum."""
     n = round(seconds * SECOND)
-    return (level * np.random.default_rng(n).uniform(-1, 1, n)).astype(np.float32)
+    swell = np.linspace(0.2, 1, n)
+    return (level * swell * np.random.default_rng(n).uniform(-1, 1, n)).astype(np.float32)
 
 
 def shard_table(store: Memory, *absent: str, language: str = "en") -> pd.DataFrame:

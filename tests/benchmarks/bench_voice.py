@@ -27,7 +27,7 @@ import torch
 from scipy.signal import fftconvolve, lfilter
 
 from serflow.asr import voice
-from serflow.asr.segments import SILENCE_DB, level_db
+from serflow.asr.segments import MIN_STEADY_S, SILENCE_DB, STEADY_DB, level_db, spread_db
 from serflow.asr.voice import CHUNK, CONTEXT, LEVEL, MIN_VOICE, STATE, VoiceDetector, levelled
 from serflow.audio import SAMPLE_RATE
 from serflow.packing import quantise
@@ -36,7 +36,6 @@ ROOT = Path(__file__).parents[2]
 LEVELS = (-20, -40, -55)
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
 QUIETEST_DB = -80.0  # an energy threshold below every voice here
-STEADY_DB = 2.0  # a spread of levels below that of every voice here
 
 
 def read(file: Path) -> np.ndarray:
@@ -207,11 +206,9 @@ def longest_pause(samples):
     return np.concatenate([pause, pause[::-1]] * 2)
 
 
-def spread_db(samples):
-    """Between the 5 % quietest and the 5 % loudest of the frames of 25 ms, without offset."""
-    frames = (samples - samples.mean())[: len(samples) // 400 * 400].reshape(-1, 400)
-    levels = 10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + 1e-12)
-    return float(np.subtract(*np.quantile(levels, [0.95, 0.05])))
+def spread_of(samples):
+    """Infinite where a sound is too short to be called steady."""
+    return spread_db(samples) if len(samples) >= MIN_STEADY_S * SAMPLE_RATE else np.inf
 
 
 def packages_probabilities(model, batch):
@@ -288,7 +285,7 @@ def report_speech(detector: VoiceDetector, speech: list[np.ndarray], room: np.nd
         lost = [(scores < least).sum() for least in THRESHOLDS]
         quiet = [(levels < least).sum() for least in (SILENCE_DB, QUIETEST_DB)]
         print(f"  {title:30} {scores.min():.3f} {np.quantile(scores, 0.01):.3f} ", end="")
-        spreads = np.array([spread_db(samples) for samples in altered])
+        spreads = np.array([spread_of(samples) for samples in altered])
         print(*(f"{count:4d}" for count in lost), " ", *(f"{count:4d}" for count in quiet), end="")
         print(f"   {(spreads < STEADY_DB).sum():4d} {spreads.min():4.1f}")
 
@@ -311,7 +308,7 @@ def report_others(detector: VoiceDetector, kinds: dict[str, list[np.ndarray]]) -
     for kind, sounds in kinds.items():
         sounds = sorted(sounds, key=len)
         scores = np.array(in_batches(detector.scores, sounds, 32)[0])
-        unsteady = np.array([spread_db(samples) >= STEADY_DB for samples in sounds])
+        unsteady = np.array([spread_of(samples) >= STEADY_DB for samples in sounds])
         above = np.array([scores >= least for least in THRESHOLDS])
         passed = np.array([above.sum(axis=1), (above & unsteady).sum(axis=1)])
         if not kind.startswith("ESC"):

@@ -94,6 +94,14 @@ def test_hum_above_the_silence_threshold_is_not_given_to_the_model(tmp_path):
     assert engine.batches == [1]
 
 
+def test_a_steady_hum_is_no_voice_whatever_the_detector_says(tmp_path):
+    time_s = np.arange(2 * SECOND) / SECOND
+    hum = sum(np.sin(2 * np.pi * 100 * k * time_s) / k for k in range(1, 8)).astype(np.float32)
+    rows = run(Memory({"hum": 0.05 * hum + 0.01}), tmp_path / "j", Fake())
+    assert rows[["status", "text"]].to_numpy().tolist() == [["silence", ""]]
+    assert "a steady sound, within 0." in rows["note"][0]
+
+
 def test_too_many_errors_stop_the_shard_at_once_and_name_the_first(tmp_path):
     store = Memory({"a/bad": noise(5, 1.0)} | {f"a/good{i}": noise(4) for i in range(9)})
     engine = Fake()

@@ -15,6 +15,9 @@ MIN_S = 0.1  # less cannot hold a word
 # dBFS of the loudest 25 ms. At -60, quiet speech was lost (bench_voice.py).
 SILENCE_DB = -80.0
 LEVEL_FRAME = SAMPLE_RATE // 40
+# Steady hums, some of which the voice detector takes for voices: no voice of bench_voice.py, however
+# altered, has levels within 4 dB of each other. Of half a second or more: a vowel may be steady.
+STEADY_DB, MIN_STEADY_S = 2.0, 0.5
 
 # Canary was trained on utterances of up to 40 s.
 MIN_PIECE_S, MAX_PIECE_S = 20, 30
@@ -26,6 +29,14 @@ def level_db(samples: Samples) -> float:
     frames = np.pad(samples, (0, -len(samples) % LEVEL_FRAME)).reshape(-1, LEVEL_FRAME)
     energy = np.einsum("ij,ij->i", frames, frames) / LEVEL_FRAME
     return 10 * math.log10(float(energy.max()) + 1e-12)
+
+
+def spread_db(samples: Samples) -> float:
+    """From the 5 % quietest to the 5 % loudest 25 ms, dB; an offset does not count."""
+    frames = samples[: len(samples) // LEVEL_FRAME * LEVEL_FRAME].reshape(-1, LEVEL_FRAME)
+    frames = frames - samples.mean()
+    levels = 10 * np.log10(np.einsum("ij,ij->i", frames, frames) / LEVEL_FRAME + 1e-12)
+    return float(np.subtract(*np.quantile(levels, [0.95, 0.05])))
 
 
 def unfit(samples: Samples) -> tuple[str, str] | None:
@@ -44,6 +55,10 @@ def unfit(samples: Samples) -> tuple[str, str] | None:
     level = level_db(samples)
     if level < SILENCE_DB:
         return "silence", f"{level:.0f} dBFS"
+    if len(samples) >= MIN_STEADY_S * SAMPLE_RATE:
+        spread = spread_db(samples)
+        if spread < STEADY_DB:
+            return "silence", f"a steady sound, within {spread:.1f} dB"
     return None
 
 

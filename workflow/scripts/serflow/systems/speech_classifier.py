@@ -181,9 +181,6 @@ class SpeechClassifier:
         """Train on the labelled rows; dev rows choose the epoch if the settings say so."""
         training.seed_everything(self.context)
         self._build()
-        self.augmenter_ = self.settings.augmentation and Augmenter(
-            self.settings.augmentation, self.context.sounds, self.context.seed
-        )
         inputs = self._training_inputs(train)
         on_dev = None
         if dev is not None and len(dev) and self.settings.training.select == "best":
@@ -250,6 +247,9 @@ class SpeechClassifier:
         self.front_end_ = FrontEnd(settings.model)
 
     def _training_inputs(self, examples: Examples) -> Spans:
+        self.augmenter_ = self.settings.augmentation and Augmenter(
+            self.settings.augmentation, self.context.sounds, self.context.seed
+        )
         spans = _whole(examples)
         crop = self.settings.crop
         if crop is None:
