@@ -2,6 +2,32 @@
 # the trained system itself, for those that read its embeddings.
 
 
+# A frozen encoder hears each corpus once, whatever is trained on top of it.
+rule extract_layer_means:
+    input:
+        samples="results/corpora/{corpus}/audio.i16",
+        index="results/corpora/{corpus}/audio.parquet",
+        model=lambda w: PLAN.model_file(PLAN.encoders()[w.encoder]),
+    output:
+        means="results/corpora/{corpus}/layer_means/{encoder}.npy",
+        ids="results/corpora/{corpus}/layer_means/{encoder}.parquet",
+    log:
+        "results/corpora/{corpus}/logs/extract_layer_means/{encoder}.log",
+    benchmark:
+        "results/corpora/{corpus}/benchmarks/extract_layer_means.{encoder}.tsv"
+    conda:
+        "../../envs/train.yaml"
+    threads: 1
+    resources:
+        gpu=lambda w: int(PLAN.encoder_on_gpu(w.encoder)),
+        mem_mb=lambda w, attempt: 16_000 * attempt,
+        runtime=lambda w, attempt: 240 * attempt,
+    params:
+        code=PLAN.code("extract_layer_means.py"),
+    script:
+        "../scripts/extract_layer_means.py"
+
+
 rule train_fold:
     input:
         unpack(PLAN.fold_inputs),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from serflow import job
-from serflow.audio import AudioStore
+from serflow.systems.inputs import read_inputs
 from serflow.systems.interface import Examples
 from serflow.systems.saved import load
 from serflow.tables import EMBEDDINGS, FOLDS
@@ -16,8 +16,7 @@ def main(smk, settings):
     ids = folds.loc[folds["fold"] == smk.wildcards.fold, "utterance_id"].tolist()
     models = [str(Path(file).parent) for file in smk.input.models]
     system = load(Path(smk.input.system), models, smk.threads)
-    store = AudioStore(zip(smk.input.samples, smk.input.index, strict=True))
-    vectors = system.embed(Examples.unlabelled(ids, audio=store))
+    vectors = system.embed(Examples.unlabelled(ids, **read_inputs(smk.input)))
     table = pd.DataFrame(vectors).add_prefix("e_")
     table.insert(0, "utterance_id", ids)
     EMBEDDINGS.write(table, smk.output[0])

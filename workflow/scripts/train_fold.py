@@ -4,43 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
-import pandas as pd
-
 from serflow import job
-from serflow.audio import AudioStore
 from serflow.context import Context
 from serflow.digests import canonical, digest
 from serflow.files import write_text
-from serflow.sounds import Sounds
 from serflow.systems.fold_run import join_fold, train_and_score
+from serflow.systems.inputs import read_inputs, read_sounds
 from serflow.systems.interface import build
-from serflow.tables import EMBEDDINGS, FOLDS, FUNCTIONALS, TRANSCRIPTS, UTTERANCES
-
-TABLES = {"functionals": FUNCTIONALS, "transcripts": TRANSCRIPTS, "embeddings": EMBEDDINGS}
-
-
-def read_inputs(files):
-    """The tables that the family asked for, by the names that `Fold` gives them."""
-    inputs = {}
-    if files.get("samples"):
-        inputs["audio"] = AudioStore(zip(files.samples, files.index, strict=True))
-    for name, table in TABLES.items():
-        if files.get(name):
-            rows = pd.concat([table.read(path) for path in files[name]])
-            inputs[name] = rows.set_index("utterance_id")
-    if "transcripts" in inputs:
-        inputs["texts"] = inputs.pop("transcripts")["text"]
-    return inputs
-
-
-def read_sounds(files):
-    """What augmentation mixes in, by corpus."""
-    sounds = {}
-    tables = (files.get(f"sound_{part}", []) for part in ("kinds", "samples", "index"))
-    for kinds, *store in zip(*tables, strict=True):
-        corpus = Path(kinds).parent.name
-        sounds[corpus] = Sounds(corpus, AudioStore([store]), UTTERANCES.read(kinds))
-    return sounds
+from serflow.tables import FOLDS, UTTERANCES
 
 
 def main(smk, settings):

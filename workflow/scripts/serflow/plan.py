@@ -252,6 +252,10 @@ class Plan:
             inputs["sound_samples"] = [f"{corpus}/audio.i16" for corpus in sounds]
             inputs["sound_index"] = [f"{corpus}/audio.parquet" for corpus in sounds]
             inputs["sound_kinds"] = [f"{corpus}/utterances.parquet" for corpus in sounds]
+        if "layer_means" in system.inputs:
+            base = f"layer_means/{encoder_key(system.model)}"
+            inputs["layer_means"] = [f"{corpus}/{base}.npy" for corpus in corpora]
+            inputs["layer_ids"] = [f"{corpus}/{base}.parquet" for corpus in corpora]
         if "functionals" in system.inputs:
             inputs["functionals"] = [f"{corpus}/functionals.parquet" for corpus in corpora]
         if "transcripts" in system.inputs:
@@ -264,9 +268,30 @@ class Plan:
     def embedding_inputs(self, wildcards: Any) -> dict[str, str | list[str]]:
         """Input function: a fold's trained system, and the utterances to embed with it."""
         base = f"results/{wildcards.study}/seed-{wildcards.seed}/systems/{wildcards.system}"
-        wanted = ("folds", "models", "samples", "index")
-        inputs = {name: self.fold_inputs(wildcards)[name] for name in wanted}
-        return {"system": f"{base}/fold-{wildcards.fold}", **inputs}
+        inputs = {name: self.fold_inputs(wildcards)[name] for name in ("folds", "models")}
+        corpora = [f"results/corpora/{name}" for name in self.studies[wildcards.study].corpora]
+        return {
+            "system": f"{base}/fold-{wildcards.fold}",
+            "samples": [f"{corpus}/audio.i16" for corpus in corpora],
+            "index": [f"{corpus}/audio.parquet" for corpus in corpora],
+            **inputs,
+        }
+
+    def encoders(self) -> dict[str, str]:
+        """Name of a file of layer means -> the frozen encoder that is heard once for all."""
+        return {encoder_key(system.model): system.model for system in self._heard_once()}
+
+    def encoder_on_gpu(self, encoder: str) -> bool:
+        """Whether any system on top of an encoder asks for a GPU."""
+        return any(
+            system.resources == "gpu"
+            for system in self._heard_once()
+            if encoder_key(system.model) == encoder
+        )
+
+    def _heard_once(self) -> list[Any]:
+        systems = [x for study in self.studies.values() for x in study.systems.values()]
+        return [system for system in systems if "layer_means" in system.inputs]
 
     def fingerprints(self, wildcards: Any) -> list[str]:
         """Input function: the audio fingerprints that a study's audit compares."""
@@ -348,6 +373,11 @@ class Plan:
         return lambda wildcards: [
             pattern.format(corpus=corpus) for corpus in self.studies[wildcards.study].corpora
         ]
+
+
+def encoder_key(model: str) -> str:
+    """A file name for a model's name."""
+    return f"{Path(model).name}-{digest(model)[:8]}"
 
 
 def recognisers(asr: dict[str, AsrConfig]) -> dict[str, Recogniser]:

@@ -183,6 +183,10 @@ AUDIO_INDEX = Table(
     ["utterance_id"],
     ["offset", "samples"],
 )
+# The ids of the rows of an array beside it.
+LAYER_MEANS = Table(
+    "layer means", {"utterance_id": TEXT, "samples": INTEGER}, ["utterance_id"], ["samples"]
+)
 EMBEDDINGS = Table("embeddings", {"utterance_id": TEXT}, ["utterance_id"], prefix="e_")
 FUNCTIONALS = Table("functionals", {"utterance_id": TEXT}, ["utterance_id"], prefix="f_")
 # What one transcription job is given.

@@ -36,7 +36,7 @@ HELD = 2
 # also 30 dB down: 0.62 (0.80 without noise). None is lost in noise of 5 dB; 3 are at 0 dB, 3
 # whispered, 8 in a hall, 10 cut to their first 0.3 s. Of 1145 silences, noises, hums, tones and
 # clicks at -20 to -55 dBFS 96.2 % score less; all but one of the others are steady hums of 100 and
-# 120 Hz. Some sneezes and cries pass.
+# 120 Hz, which `segments.unfit` knows by their steadiness. Some sneezes and cries pass.
 MIN_VOICE = 0.3
 
 BLOCK = 8  # chunks between two looks at which utterances need no further hearing

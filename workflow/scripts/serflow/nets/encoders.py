@@ -184,6 +184,11 @@ class SpeechEncoder(nn.Module):
         output, frame_mask = self._run(inputs, mask, output_hidden_states=True)
         return output.hidden_states, frame_mask
 
+    def all_states(self, inputs: Tensor, mask: Tensor) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """Frames at every depth, those of `forward`, and their mask."""
+        output, frame_mask = self._run(inputs, mask, output_hidden_states=True)
+        return output.hidden_states, output.last_hidden_state, frame_mask
+
     def _run(self, inputs: Tensor, mask: Tensor, **options: bool) -> tuple[ModelOutput, Tensor]:
         model = self.backbone
         model = model.get_base_model() if isinstance(model, PeftModel) else model

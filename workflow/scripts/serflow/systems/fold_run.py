@@ -13,6 +13,7 @@ from scipy.special import logsumexp
 from serflow.audio import AudioStore
 from serflow.digests import canonical, digest
 from serflow.errors import UserError, name_some
+from serflow.layer_means import LayerMeans
 from serflow.posteriors import Posteriors
 from serflow.systems.interface import Examples, System
 
@@ -36,6 +37,7 @@ class Fold:
         Indexed by utterance id.
     embeddings : DataFrame or None
         Indexed by utterance id.
+    layer_means : LayerMeans or None
     """
 
     rows: pd.DataFrame
@@ -45,6 +47,7 @@ class Fold:
     functionals: pd.DataFrame | None = None
     texts: pd.Series | None = None
     embeddings: pd.DataFrame | None = None
+    layer_means: LayerMeans | None = None
 
     def examples(self, *roles: str) -> Examples:
         """The utterances of some roles, joined with their inputs by utterance id."""
@@ -68,6 +71,7 @@ class Fold:
             audio=self.audio,
             functionals=None if self.functionals is None else self.functionals.loc[ids].to_numpy(),
             texts=None if self.texts is None else self.texts.loc[ids].tolist(),
+            layer_means=None if self.layer_means is None else self.layer_means.rows(ids),
             embeddings=None if self.embeddings is None else self.embeddings.loc[ids].to_numpy(),
         )
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from serflow.audio import AudioStore
 from serflow.context import Context
+from serflow.layer_means import Rows
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Examples:
     functionals : ndarray of float, shape (n, d), or None
     texts : list of str, length n, or None
         Transcripts; an empty one is valid.
+    layer_means : Rows or None
+        What a frozen encoder says on average over time.
     embeddings : ndarray of float, shape (n, d), or None
         Of another system's network.
     genders : ndarray of object, shape (n,), or None
@@ -50,6 +53,7 @@ class Examples:
     audio: AudioStore | None = None
     functionals: np.ndarray | None = None
     texts: list[str] | None = None
+    layer_means: Rows | None = None
     embeddings: np.ndarray | None = None
     genders: np.ndarray | None = None
 

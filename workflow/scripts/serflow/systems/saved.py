@@ -15,7 +15,7 @@ from serflow.errors import UserError
 from serflow.files import write_text
 from serflow.systems.interface import System
 
-RECORD = "system.json"
+RECORD, WEIGHTS = "system.json", "trained.safetensors"
 
 
 def write_record(

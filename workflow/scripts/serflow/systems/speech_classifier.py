@@ -7,6 +7,7 @@ kin: encoder, adaptation, layers, pooling, head, crops and training are settings
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,13 @@ from serflow.augmenter import Augmenter
 from serflow.batching import Draw
 from serflow.config.families.speech_classifier import CropSettings, SpeechClassifierConfig
 from serflow.context import Context
+from serflow.layer_means import Rows
 from serflow.nets import weights
 from serflow.nets.adaptation import Lora
 from serflow.nets.encoders import FrontEnd, SpeechEncoder
 from serflow.nets.heads import build_head
 from serflow.nets.layers import WeightedSum
+from serflow.nets.means import MeansNet
 from serflow.nets.pooling import build_pooling
 from serflow.nets.speech import SpeechNet, load_head
 from serflow.systems import saved
@@ -37,7 +40,6 @@ from serflow.systems.interface import Examples
 CACHE_BYTES = 2 << 30
 
 DIGEST_SAMPLES = 64
-WEIGHTS = "trained.safetensors"
 
 
 class Spans:
@@ -161,6 +163,40 @@ class Crops(Spans):
         return name, first, first + length
 
 
+class Means:
+    """Layer means as network inputs; meets `training.Inputs`.
+
+    Parameters
+    ----------
+    rows : Rows
+    """
+
+    varies = False
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = torch.from_numpy(rows.values)
+        self._samples = rows.samples.astype(np.float64)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def lengths(self, draws: list[Draw]) -> NDArray[np.float64]:
+        """Samples of each example's utterance, shape (n,)."""
+        return self._samples[[draw.row for draw in draws]]
+
+    def item(self, draw: Draw) -> Tensor:
+        """Layer means of one example."""
+        return self._rows[draw.row]
+
+    def collate(self, items: list[Tensor]) -> dict[str, Tensor]:
+        """Stack: means (batch, depths + 1, size)."""
+        return {"means": torch.stack(items)}
+
+    def digest(self) -> str:
+        """Digest of some values of each."""
+        return hashlib.sha256(self._rows[:, :, :8].numpy().tobytes()).hexdigest()
+
+
 class SpeechClassifier:
     """See `serflow.systems.interface.System`.
 
@@ -181,13 +217,17 @@ class SpeechClassifier:
         """Train on the labelled rows; dev rows choose the epoch if the settings say so."""
         training.seed_everything(self.context)
         self._build()
-        inputs = self._training_inputs(train)
+        self.augmenter_ = None
+        if train.layer_means is None:
+            net, inputs = self.net_, self._training_inputs(train)
+        else:
+            net = MeansNet(self.net_.layers, self.net_.head)
+            inputs = Means(train.layer_means)
         on_dev = None
         if dev is not None and len(dev) and self.settings.training.select == "best":
-            chunks = self._chunks(dev)
-            on_dev = training.Dev(lambda: self._score(*chunks), dev.labels)
+            on_dev = training.Dev(self._scorer(dev), dev.labels)
         fitted = training.fit_network(
-            self.net_, inputs, train.labels, self.settings.training, self.context, on_dev
+            net, inputs, train.labels, self.settings.training, self.context, on_dev
         )
         self.train_prior_ = fitted.prior
         self.facts_ = fitted.facts | {"head_from_checkpoint": ", ".join(self._copied) or "nothing"}
@@ -202,7 +242,7 @@ class SpeechClassifier:
         """Log-posteriors, shape (n, n_classes); those of a long utterance's chunks are averaged."""
         if not len(examples):
             return np.empty((0, len(self.context.classes)))
-        return self._score(*self._chunks(examples))
+        return self._scorer(examples)()
 
     def embed(self, examples: Examples) -> NDArray[np.float64]:
         """Embeddings, shape (n, hidden); those of a long utterance's chunks are averaged."""
@@ -224,8 +264,17 @@ class SpeechClassifier:
         saved.write_record(
             folder, self.settings.model_dump(mode="json"), self.context, self.train_prior_
         )
-        weights.save_trained(self.net_, folder / WEIGHTS)
+        weights.save_trained(self.net_, folder / saved.WEIGHTS)
         self.front_end_.save(folder)
+
+    def _scorer(self, examples: Examples) -> Callable[[], NDArray[np.float64]]:
+        """Scores the examples by the network as it is when called; inputs are prepared once."""
+        if examples.layer_means is None:
+            chunks = self._chunks(examples)
+            return lambda: self._score(*chunks)
+        net, inputs = MeansNet(self.net_.layers, self.net_.head), Means(examples.layer_means)
+        size = self.settings.training.batch_size
+        return lambda: training.predict_log_proba(net, inputs, size)
 
     def _build(self) -> None:
         settings, head = self.settings, self.settings.head
@@ -301,7 +350,7 @@ def load(settings: dict[str, Any], context: Context, folder: Path) -> SpeechClas
     system = build(settings, context)
     training.seed_everything(context)
     system._build()
-    weights.load_trained(system.net_, folder / WEIGHTS)
+    weights.load_trained(system.net_, folder / saved.WEIGHTS)
     system.front_end_ = FrontEnd(str(folder))
     return system
 

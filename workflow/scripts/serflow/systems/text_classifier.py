@@ -26,8 +26,6 @@ from serflow.nets.text import TextNet, Tokens
 from serflow.systems import saved
 from serflow.systems.interface import Examples
 
-WEIGHTS = "trained.safetensors"
-
 
 class TokenInputs:
     """Tokenised texts as network inputs; meets `training.Inputs`.
@@ -124,7 +122,7 @@ class TextClassifier:
         saved.write_record(
             folder, self.settings.model_dump(mode="json"), self.context, self.train_prior_
         )
-        weights.save_trained(self.net_, folder / WEIGHTS)
+        weights.save_trained(self.net_, folder / saved.WEIGHTS)
         self.tokens_.save(folder)
 
     def _build(self) -> None:
@@ -165,6 +163,6 @@ def load(settings: dict[str, Any], context: Context, folder: Path) -> TextClassi
     system = build(settings, context)
     training.seed_everything(context)
     system._build()
-    weights.load_trained(system.net_, folder / WEIGHTS)
+    weights.load_trained(system.net_, folder / saved.WEIGHTS)
     system.tokens_ = Tokens(str(folder), system.tokens_.max_tokens)
     return system

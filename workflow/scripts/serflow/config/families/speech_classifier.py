@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -44,8 +44,6 @@ class HeadSettings(Strict):
 class SpeechClassifierConfig(Strict):
     """A transformers speech encoder with pooling and a classification head."""
 
-    inputs: ClassVar[tuple[str, ...]] = ("audio",)
-
     family: Literal["speech_classifier"]
     model: str = Field(description="Hub id or local folder of the encoder.")
     initial: Literal["pretrained", "random"] = Field(
@@ -71,6 +69,16 @@ class SpeechClassifierConfig(Strict):
         if (self.adaptation == "lora") != (self.lora is not None):
             raise ValueError("'lora' settings are needed exactly when adaptation is 'lora'")
         return self
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What training reads: audio, or what a frozen encoder was found to say of it, once for all.
+
+        The latter where pooling is a mean and nothing changes from epoch to epoch.
+        """
+        fixed = self.crop is None and self.augmentation is None and self.initial == "pretrained"
+        once = self.adaptation == "frozen" and self.head.pooling == "mean" and fixed
+        return ("layer_means",) if once else ("audio",)
 
     def models(self) -> tuple[str, ...]:
         """Names of the pretrained models that training loads."""
