@@ -25,7 +25,12 @@ from transformers import (
     Wav2Vec2Model,
     WavLMConfig,
     WavLMModel,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
 )
+
+from serflow.nets.sonar import SonarSpeechConfig, SonarSpeechEncoder
 
 WORDS = [
     "you",
@@ -78,6 +83,47 @@ def w2v_bert(folder: Path, hidden: int = 16, layers: int = 2, bins: int = 20) ->
     return folder
 
 
+def sonar(folder: Path, bins: int = 20) -> Path:
+    """A SONAR speech encoder."""
+    torch.manual_seed(0)
+    config = SonarSpeechConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        feature_projection_input_dim=2 * bins,
+        conv_depthwise_kernel_size=5,
+    )
+    SonarSpeechEncoder(config).save_pretrained(folder)
+    SeamlessM4TFeatureExtractor(feature_size=bins, num_mel_bins=bins).save_pretrained(folder)
+    return folder
+
+
+def whisper(folder: Path, bins: int = 20, seconds: int = 2) -> Path:
+    """A whole Whisper, decoder and all, with a window of `seconds` instead of 30."""
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        d_model=16,
+        encoder_layers=2,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        num_mel_bins=bins,
+        max_source_positions=50 * seconds,
+        max_target_positions=8,
+        vocab_size=16,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    )
+    WhisperForConditionalGeneration(config).save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=bins, chunk_length=seconds).save_pretrained(folder)
+    return folder
+
+
 def conv_encoder(folder: Path, kind: str, norm: str) -> Path:
     """A wav2vec2, HuBERT or WavLM over waveforms; `norm` is "group" (base) or "layer" (large)."""
     torch.manual_seed(0)
@@ -89,6 +135,18 @@ def conv_encoder(folder: Path, kind: str, norm: str) -> Path:
     model(config(**CONV, feat_extract_norm=norm)).save_pretrained(folder)
     # Base models come with an extractor that normalises, but knows no mask.
     extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=norm == "layer")
+    extractor.save_pretrained(folder)
+    return folder
+
+
+def xls_r(folder: Path) -> Path:
+    """A wav2vec2 as XLS-R has it: layer norm everywhere, before attention and feed-forward."""
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(
+        **CONV, feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True
+    )
+    Wav2Vec2Model(config).save_pretrained(folder)
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
     extractor.save_pretrained(folder)
     return folder
 

@@ -23,7 +23,7 @@ from serflow.batching import Draw
 from serflow.config.families.speech_classifier import CropSettings, SpeechClassifierConfig
 from serflow.context import Context
 from serflow.nets import weights
-from serflow.nets.adaptation import Lora
+from serflow.nets.adaptation import Adapters, Lora
 from serflow.nets.encoders import FrontEnd, SpeechEncoder
 from serflow.nets.heads import ClassifierHead
 from serflow.nets.pooling import build_pooling
@@ -211,6 +211,10 @@ class SpeechClassifier:
             adaptation=settings.adaptation,
             lora=Lora(**settings.lora.model_dump()) if settings.lora else None,
             gradient_checkpointing=settings.training.gradient_checkpointing,
+            adapters=Adapters(settings.adapters.size) if settings.adapters else None,
+            freeze_front_end=settings.freeze_front_end,
+            attention=settings.attention,
+            full_window=settings.full_window,
         )
         pooling = build_pooling(head.pooling, encoder.output_size, head.bottleneck)
         top = ClassifierHead(
