@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
+import yaml
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -121,6 +123,75 @@ def whisper(folder: Path, bins: int = 20, seconds: int = 2) -> Path:
     )
     WhisperForConditionalGeneration(config).save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=bins, chunk_length=seconds).save_pretrained(folder)
+    return folder
+
+
+def emotion2vec(folder: Path) -> Path:
+    """An emotion2vec as FunASR releases it: config.yaml, and tensors under FunASR's names."""
+    torch.manual_seed(0)
+    hidden, heads, prenet, depth, positions, channels = 18, 3, 1, 1, 2, 8
+    tensors: dict[str, torch.Tensor] = {}
+
+    def layer(name: str, *shape: int, bias: bool = True) -> None:
+        tensors[f"{name}.weight"] = torch.randn(shape) / math.prod(shape[1:]) ** 0.5
+        if bias:
+            tensors[f"{name}.bias"] = 0.1 * torch.randn(shape[0])
+
+    def norm(name: str, size: int) -> None:
+        tensors[f"{name}.weight"] = 1 + 0.1 * torch.randn(size)
+        tensors[f"{name}.bias"] = 0.1 * torch.randn(size)
+
+    audio = "modality_encoders.AUDIO."
+    convolutions = [(10, 5), *[(3, 2)] * 4, (2, 2), (2, 2)]
+    for i, (kernel, _) in enumerate(convolutions):
+        name = f"{audio}local_encoder.conv_layers.{i}"
+        layer(f"{name}.0", channels, channels if i else 1, kernel, bias=False)
+        norm(f"{name}.2.1", channels)
+    norm(audio + "project_features.1", channels)
+    layer(audio + "project_features.2", hidden, channels)
+    for i in range(positions):
+        layer(f"{audio}relative_positional_encoder.{i + 1}.0", hidden, hidden // 2, 5)
+    tensors[audio + "extra_tokens"] = torch.randn(1, 4, hidden)
+    tensors[audio + "alibi_scale"] = 1 + 0.5 * torch.randn(1, 1, heads, 1, 1)
+    norm(audio + "context_encoder.norm", hidden)
+    blocks = [f"{audio}context_encoder.blocks.{i}" for i in range(prenet)]
+    for block in blocks + [f"blocks.{i}" for i in range(depth)]:
+        norm(block + ".norm1", hidden)
+        layer(block + ".attn.qkv", 3 * hidden, hidden)
+        layer(block + ".attn.proj", hidden, hidden)
+        norm(block + ".norm2", hidden)
+        layer(block + ".mlp.fc1", 2 * hidden, hidden)
+        layer(block + ".mlp.fc2", hidden, 2 * hidden)
+    layer(audio + "decoder.proj.0", hidden, hidden)  # of the pre-training
+    settings = {
+        "embed_dim": hidden,
+        "num_heads": heads,
+        "depth": depth,
+        "mlp_ratio": 2.0,
+        "norm_eps": 1e-5,
+        "encoder_dropout": 0.1,
+        "attention_dropout": 0.1,
+        "activation_dropout": 0.0,
+        "layer_norm_first": False,
+        "normalize": True,
+        "modalities": {
+            "audio": {
+                "prenet_depth": prenet,
+                "prenet_dropout": 0.1,
+                "num_extra_tokens": 4,
+                "conv_pos_width": 5 * positions,
+                "conv_pos_depth": positions,
+                "conv_pos_groups": 2,
+                "feature_encoder_spec": "[(8, 10, 5)] + [(8, 3, 2)] * 4 + [(8,2,2)] + [(8,2,2)]",
+                "extractor_mode": "layer_norm",
+                "use_alibi_encoder": True,
+            }
+        },
+    }
+    folder.mkdir(parents=True)
+    written = yaml.safe_dump({"model": "Emotion2vec", "model_conf": settings})
+    (folder / "config.yaml").write_text(written)
+    torch.save({"model": tensors}, folder / "emotion2vec_base.pt")
     return folder
 
 

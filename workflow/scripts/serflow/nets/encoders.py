@@ -1,9 +1,9 @@
 """Any transformers speech encoder behind one face: padded inputs in, frames and their mask out.
 
-wav2vec2 (and so XLS-R), HuBERT and WavLM read waveforms ("input_values"); Wav2Vec2-BERT and SONAR
-read stacked filter banks, Whisper a log-mel spectrogram ("input_features"). Padding changes nothing: an utterance alone and in a batch
-give the same frames, which transformers itself does not guarantee (see `FrontEnd` and
-`MaskedGroupNorm`).
+wav2vec2 (and so XLS-R), HuBERT, WavLM and emotion2vec read waveforms ("input_values");
+Wav2Vec2-BERT and SONAR read stacked filter banks, Whisper a log-mel spectrogram ("input_features").
+Padding changes nothing: an utterance alone and in a batch give the same frames, which transformers
+itself does not guarantee (see `FrontEnd`, `MaskedGroupNorm` and `WhisperSpeechEncoder`).
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from transformers import (
     AutoModel,
     PreTrainedModel,
     SeamlessM4TFeatureExtractor,
+    Wav2Vec2FeatureExtractor,
     WhisperFeatureExtractor,
 )
 
 from serflow.audio import SAMPLE_RATE
 from serflow.errors import UserError
-from serflow.nets import sonar, wavlm
+from serflow.nets import emotion2vec, emotion2vec_checkpoint, sonar, wavlm
 from serflow.nets.adaptation import (
     Adaptation,
     Adapters,
@@ -48,6 +49,7 @@ MIN_SAMPLES = SAMPLE_RATE // 10
 OPTIONAL_WEIGHTS = ("masked_spec_embed", "parametrizations.weight", "pooler.")
 
 sonar.register()
+emotion2vec.register()
 
 
 class FrontEnd:
@@ -70,8 +72,12 @@ class FrontEnd:
     """
 
     def __init__(self, source: str) -> None:
-        with loading(source, "feature extractor"):
-            self._extractor = AutoFeatureExtractor.from_pretrained(source, **SAFE)
+        if emotion2vec_checkpoint.is_released(source):
+            # The model normalises; see `Emotion2vecEncoder`.
+            self._extractor = Wav2Vec2FeatureExtractor(do_normalize=False)
+        else:
+            with loading(source, "feature extractor"):
+                self._extractor = AutoFeatureExtractor.from_pretrained(source, **SAFE)
         if self._extractor.sampling_rate != SAMPLE_RATE:
             raise UserError(
                 f"'{source}' expects {self._extractor.sampling_rate} Hz, but serflow's audio is at "
@@ -278,8 +284,12 @@ def _load(
     initial: Literal["pretrained", "random"],
     attention: Literal["sdpa", "eager"] = "sdpa",
 ) -> PreTrainedModel:
+    released = emotion2vec_checkpoint.is_released(source)
     with loading(source, "speech encoder"):
-        config = AutoConfig.from_pretrained(source, **SAFE)
+        if released:
+            config = emotion2vec_checkpoint.read_config(source)
+        else:
+            config = AutoConfig.from_pretrained(source, **SAFE)
         # Augmentation belongs to the study, not to a checkpoint's defaults; layer drop also crashes
         # together with weighted layer sums and makes a pass over a LoRA layer a lottery.
         config.layerdrop = 0.0
@@ -291,6 +301,12 @@ def _load(
             if whisper:
                 return WhisperSpeechEncoder(config)
             return AutoModel.from_config(config, trust_remote_code=False, dtype=torch.float32)
+        if released:
+            model = AutoModel.from_config(config, trust_remote_code=False, dtype=torch.float32)
+            tensors = emotion2vec_checkpoint.read_tensors(source)
+            missing = model.load_state_dict(tensors, strict=False).missing_keys
+            check_complete(source, missing, "encoder")
+            return model
         load = WhisperSpeechEncoder.of_checkpoint if whisper else AutoModel.from_pretrained
         model, info = load(source, config=config, dtype=torch.float32, **SAFE_WEIGHTS)
     missing = [n for n in info["missing_keys"] if not any(o in n for o in OPTIONAL_WEIGHTS)]
