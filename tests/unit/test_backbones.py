@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +23,9 @@ from serflow.nets.heads import ClassifierHead
 from serflow.nets.pooling import build_pooling
 from serflow.nets.speech import SpeechNet
 from serflow.nets.whisper import log_mel
+from serflow.systems.interface import build
 from serflow.systems.speech_classifier import Spans
+from toy_examples import context, tones
 
 torch.set_num_threads(1)
 
@@ -318,3 +323,49 @@ def test_an_utterance_longer_than_whispers_window_is_told_what_to_set(models):
     encoder = encoder_of(models, "whisper")
     with pytest.raises(UserError, match=r"positions for 2 s, .*2\.52 s: set max_seconds to 2"):
         encoder(**batch_of(features(models, "whisper", 2.5)))
+
+
+def test_a_compiled_encoder_is_the_same_under_the_same_names(tmp_path, monkeypatch):
+    """Traced as for any backend; generating code would take minutes."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    one = {"w2v-bert": str(tiny_models.w2v_bert(tmp_path / "m", layers=1))}
+    plain = net_of(one, "w2v-bert", "lora")
+    compiled = net_of(one, "w2v-bert", "lora", compile=True)
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+    compiled.load_state_dict(plain.state_dict())
+    for net in (plain, compiled):
+        step(net, batch_of(features(one, "w2v-bert", 0.5, 0.3, 0.4)))
+        net.eval()
+    assert list(weights.trained_tensors(compiled)) == list(weights.trained_tensors(plain))
+    longer = batch_of(features(one, "w2v-bert", 0.7, 0.6))
+    with torch.no_grad():
+        assert torch.allclose(compiled(**longer), plain(**longer), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    base = tmp_path_factory.mktemp("tones")
+    return tones(base / "train", 24, seed=1), tones(base / "test", 6, seed=2).without_labels()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_another_backbone_is_another_line_of_the_study(models, data, tmp_path, name):
+    block = {
+        "model": models[name],
+        "adaptation": "adapters",
+        "adapters": {"size": 4},
+        "head": {"bottleneck": 8, "hidden": 16},
+        "training": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2},
+    }
+    system = build("speech_classifier", block, context(tmp_path)).fit(data[0], None)
+    first, last = np.array(system.facts_["loss_history"])[[0, -1]]
+    assert last < first
+    scores = system.predict_log_proba(data[1])
+    ids = data[1].utterance_ids
+    alone = [
+        system.predict_log_proba(
+            replace(data[1], utterance_ids=[ids[i]], speakers=data[1].speakers[i : i + 1])
+        )[0]
+        for i in range(len(ids))
+    ]
+    assert np.allclose(scores, alone, rtol=0, atol=1e-5)

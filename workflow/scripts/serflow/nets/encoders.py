@@ -154,6 +154,9 @@ class SpeechEncoder(nn.Module):
         torch's fused attention where the model has it, or transformers' own.
     full_window : bool
         Whisper alone: encode 30 s, silence after the utterance, as in its pre-training.
+    compile : bool
+        Compile the backbone with `torch.compile` at its first pass, for batches of any length. In
+        place: names in checkpoints and saved systems do not change.
 
     Attributes
     ----------
@@ -172,6 +175,7 @@ class SpeechEncoder(nn.Module):
         freeze_front_end: bool = False,
         attention: Literal["sdpa", "eager"] = "sdpa",
         full_window: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         backbone = _load(source, initial, attention)
@@ -186,6 +190,8 @@ class SpeechEncoder(nn.Module):
         self.frozen = adaptation == "frozen"
         self.output_size = backbone.config.hidden_size
         self.backbone = adapt(backbone, adaptation, lora, adapters)
+        if compile:
+            self.backbone.compile(dynamic=True)
 
     def train(self, mode: bool = True) -> SpeechEncoder:
         """Set training mode; a frozen encoder keeps its dropout off."""

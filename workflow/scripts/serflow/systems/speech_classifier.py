@@ -215,6 +215,7 @@ class SpeechClassifier:
             freeze_front_end=settings.freeze_front_end,
             attention=settings.attention,
             full_window=settings.full_window,
+            compile=settings.compile,
         )
         pooling = build_pooling(head.pooling, encoder.output_size, head.bottleneck)
         top = ClassifierHead(

@@ -66,6 +66,10 @@ class SpeechClassifierConfig(Strict):
         description="Whisper alone: encode its window of 30 s with silence after the utterance, "
         "as in its pre-training, instead of the utterance alone.",
     )
+    compile: bool = Field(
+        False,
+        description="Compile the encoder with torch.compile: minutes at first, faster steps then.",
+    )
     head: HeadSettings = HeadSettings()
     crop: CropSettings | None = Field(
         None, description="Training on random chunks; null trains on whole utterances."
