@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
+import yaml
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -26,7 +28,12 @@ from transformers import (
     Wav2Vec2Model,
     WavLMConfig,
     WavLMModel,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
 )
+
+from serflow.nets.sonar import SonarSpeechConfig, SonarSpeechEncoder
 
 WORDS = [
     "you",
@@ -79,6 +86,116 @@ def w2v_bert(folder: Path, hidden: int = 16, layers: int = 2, bins: int = 20) ->
     return folder
 
 
+def sonar(folder: Path, bins: int = 20) -> Path:
+    """A SONAR speech encoder."""
+    torch.manual_seed(0)
+    config = SonarSpeechConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        feature_projection_input_dim=2 * bins,
+        conv_depthwise_kernel_size=5,
+    )
+    SonarSpeechEncoder(config).save_pretrained(folder)
+    SeamlessM4TFeatureExtractor(feature_size=bins, num_mel_bins=bins).save_pretrained(folder)
+    return folder
+
+
+def whisper(folder: Path, bins: int = 20, seconds: int = 2) -> Path:
+    """A whole Whisper, decoder and all, with a window of `seconds` instead of 30."""
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        d_model=16,
+        encoder_layers=2,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        num_mel_bins=bins,
+        max_source_positions=50 * seconds,
+        max_target_positions=8,
+        vocab_size=16,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    )
+    WhisperForConditionalGeneration(config).save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=bins, chunk_length=seconds).save_pretrained(folder)
+    return folder
+
+
+def emotion2vec(folder: Path) -> Path:
+    """An emotion2vec as FunASR releases it: config.yaml, and tensors under FunASR's names."""
+    torch.manual_seed(0)
+    hidden, heads, prenet, depth, positions, channels = 18, 3, 1, 1, 2, 8
+    tensors: dict[str, torch.Tensor] = {}
+
+    def layer(name: str, *shape: int, bias: bool = True) -> None:
+        tensors[f"{name}.weight"] = torch.randn(shape) / math.prod(shape[1:]) ** 0.5
+        if bias:
+            tensors[f"{name}.bias"] = 0.1 * torch.randn(shape[0])
+
+    def norm(name: str, size: int) -> None:
+        tensors[f"{name}.weight"] = 1 + 0.1 * torch.randn(size)
+        tensors[f"{name}.bias"] = 0.1 * torch.randn(size)
+
+    audio = "modality_encoders.AUDIO."
+    convolutions = [(10, 5), *[(3, 2)] * 4, (2, 2), (2, 2)]
+    for i, (kernel, _) in enumerate(convolutions):
+        name = f"{audio}local_encoder.conv_layers.{i}"
+        layer(f"{name}.0", channels, channels if i else 1, kernel, bias=False)
+        norm(f"{name}.2.1", channels)
+    norm(audio + "project_features.1", channels)
+    layer(audio + "project_features.2", hidden, channels)
+    for i in range(positions):
+        layer(f"{audio}relative_positional_encoder.{i + 1}.0", hidden, hidden // 2, 5)
+    tensors[audio + "extra_tokens"] = torch.randn(1, 4, hidden)
+    tensors[audio + "alibi_scale"] = 1 + 0.5 * torch.randn(1, 1, heads, 1, 1)
+    norm(audio + "context_encoder.norm", hidden)
+    blocks = [f"{audio}context_encoder.blocks.{i}" for i in range(prenet)]
+    for block in blocks + [f"blocks.{i}" for i in range(depth)]:
+        norm(block + ".norm1", hidden)
+        layer(block + ".attn.qkv", 3 * hidden, hidden)
+        layer(block + ".attn.proj", hidden, hidden)
+        norm(block + ".norm2", hidden)
+        layer(block + ".mlp.fc1", 2 * hidden, hidden)
+        layer(block + ".mlp.fc2", hidden, 2 * hidden)
+    layer(audio + "decoder.proj.0", hidden, hidden)  # of the pre-training
+    settings = {
+        "embed_dim": hidden,
+        "num_heads": heads,
+        "depth": depth,
+        "mlp_ratio": 2.0,
+        "norm_eps": 1e-5,
+        "encoder_dropout": 0.1,
+        "attention_dropout": 0.1,
+        "activation_dropout": 0.0,
+        "layer_norm_first": False,
+        "normalize": True,
+        "modalities": {
+            "audio": {
+                "prenet_depth": prenet,
+                "prenet_dropout": 0.1,
+                "num_extra_tokens": 4,
+                "conv_pos_width": 5 * positions,
+                "conv_pos_depth": positions,
+                "conv_pos_groups": 2,
+                "feature_encoder_spec": "[(8, 10, 5)] + [(8, 3, 2)] * 4 + [(8,2,2)] + [(8,2,2)]",
+                "extractor_mode": "layer_norm",
+                "use_alibi_encoder": True,
+            }
+        },
+    }
+    folder.mkdir(parents=True)
+    written = yaml.safe_dump({"model": "Emotion2vec", "model_conf": settings})
+    (folder / "config.yaml").write_text(written)
+    torch.save({"model": tensors}, folder / "emotion2vec_base.pt")
+    return folder
+
+
 def conv_encoder(folder: Path, kind: str, norm: str) -> Path:
     """A wav2vec2, HuBERT or WavLM over waveforms; `norm` is "group" (base) or "layer" (large)."""
     torch.manual_seed(0)
@@ -112,6 +229,18 @@ def hubert_classifier(folder: Path) -> Path:
     # As after training: equal weights would not tell one layer from another.
     torch.nn.init.normal_(model.layer_weights)
     model.save_pretrained(folder)
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
+    extractor.save_pretrained(folder)
+    return folder
+
+
+def xls_r(folder: Path) -> Path:
+    """A wav2vec2 as XLS-R has it: layer norm everywhere, before attention and feed-forward."""
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(
+        **CONV, feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True
+    )
+    Wav2Vec2Model(config).save_pretrained(folder)
     extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
     extractor.save_pretrained(folder)
     return folder

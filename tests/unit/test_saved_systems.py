@@ -59,6 +59,7 @@ TEXT_LORA = {"adaptation": "lora", "lora": LORA | {"target_modules": ["q_proj", 
 SYSTEMS = {
     "speech full": partial(speech_system, adaptation="full"),
     "speech lora": partial(speech_system, adaptation="lora", lora=LORA),
+    "speech adapters": partial(speech_system, adaptation="adapters", adapters={"size": 4}),
     "speech frozen": partial(speech_system, adaptation="frozen"),
     "speech random": partial(speech_system, adaptation="full", initial="random"),
     "text full": partial(text_system, adaptation="full"),

@@ -1,9 +1,9 @@
 """Any transformers speech encoder behind one face: padded inputs in, frames and their mask out.
 
-wav2vec2, HuBERT and WavLM read waveforms ("input_values"), Wav2Vec2-BERT and SONAR read stacked
-filter-bank features ("input_features"). Padding changes nothing: an utterance alone and in a batch
-give the same frames, which transformers itself does not guarantee (see `FrontEnd` and
-`MaskedGroupNorm`).
+wav2vec2 (and so XLS-R), HuBERT, WavLM and emotion2vec read waveforms ("input_values");
+Wav2Vec2-BERT and SONAR read stacked filter banks, Whisper a log-mel spectrogram ("input_features").
+Padding changes nothing: an utterance alone and in a batch give the same frames, which transformers
+itself does not guarantee (see `FrontEnd`, `MaskedGroupNorm` and `WhisperSpeechEncoder`).
 """
 
 from __future__ import annotations
@@ -24,14 +24,23 @@ from transformers import (
     AutoModel,
     PreTrainedModel,
     SeamlessM4TFeatureExtractor,
+    Wav2Vec2FeatureExtractor,
+    WhisperFeatureExtractor,
 )
 from transformers.utils import ModelOutput
 
 from serflow.audio import SAMPLE_RATE
 from serflow.errors import UserError
-from serflow.nets import sonar
-from serflow.nets.adaptation import Adaptation, Lora, adapt, enable_gradient_checkpointing
+from serflow.nets import emotion2vec, emotion2vec_checkpoint, sonar, wavlm
+from serflow.nets.adaptation import (
+    Adaptation,
+    Adapters,
+    Lora,
+    adapt,
+    enable_gradient_checkpointing,
+)
 from serflow.nets.loading import SAFE, SAFE_WEIGHTS, check_complete, loading
+from serflow.nets.whisper import WhisperSpeechEncoder, log_mel
 
 # The shortest input that every front end turns into a frame (receptive field: 25 ms, two frames
 # stacked); shorter utterances are filled with silence.
@@ -41,6 +50,7 @@ MIN_SAMPLES = SAMPLE_RATE // 10
 OPTIONAL_WEIGHTS = ("masked_spec_embed", "parametrizations.weight", "pooler.")
 
 sonar.register()
+emotion2vec.register()
 
 
 class FrontEnd:
@@ -63,8 +73,12 @@ class FrontEnd:
     """
 
     def __init__(self, source: str) -> None:
-        with loading(source, "feature extractor"):
-            self._extractor = AutoFeatureExtractor.from_pretrained(source, **SAFE)
+        if emotion2vec_checkpoint.is_released(source):
+            # The model normalises; see `Emotion2vecEncoder`.
+            self._extractor = Wav2Vec2FeatureExtractor(do_normalize=False)
+        else:
+            with loading(source, "feature extractor"):
+                self._extractor = AutoFeatureExtractor.from_pretrained(source, **SAFE)
         if self._extractor.sampling_rate != SAMPLE_RATE:
             raise UserError(
                 f"'{source}' expects {self._extractor.sampling_rate} Hz, but serflow's audio is at "
@@ -95,6 +109,8 @@ class FrontEnd:
         """
         if len(samples) < MIN_SAMPLES:
             samples = np.pad(samples, (0, MIN_SAMPLES - len(samples)))
+        if isinstance(self._extractor, WhisperFeatureExtractor):
+            return torch.from_numpy(log_mel(self._extractor, samples))
         batch = self._extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="np")
         features = np.asarray(batch[self.key][0], dtype=np.float32)
         if self.key == "input_features":
@@ -126,10 +142,22 @@ class SpeechEncoder(nn.Module):
         Hub id or local folder.
     initial : {"pretrained", "random"}
         Load the weights, or draw them from torch's generator by the model's own scheme.
-    adaptation : {"full", "lora", "frozen"}
+    adaptation : {"full", "lora", "adapters", "frozen"}
     lora : Lora, optional
         Needed with adaptation "lora".
     gradient_checkpointing : bool
+    adapters : Adapters, optional
+        Needed with adaptation "adapters".
+    freeze_front_end : bool
+        Do not train the convolutions over the waveform (Whisper: over the spectrogram). Other
+        adaptations than "full" never train them.
+    attention : {"sdpa", "eager"}
+        torch's fused attention where the model has it, or transformers' own.
+    full_window : bool
+        Whisper alone: encode 30 s, silence after the utterance, as in its pre-training.
+    compile : bool
+        Compile the backbone with `torch.compile` at its first pass, for batches of any length. In
+        place: names in checkpoints and saved systems do not change.
 
     Attributes
     ----------
@@ -146,16 +174,28 @@ class SpeechEncoder(nn.Module):
         adaptation: Adaptation = "full",
         lora: Lora | None = None,
         gradient_checkpointing: bool = False,
+        adapters: Adapters | None = None,
+        freeze_front_end: bool = False,
+        attention: Literal["sdpa", "eager"] = "sdpa",
+        full_window: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
-        backbone = _load(source, initial)
+        backbone = _load(source, initial, attention)
+        if full_window:
+            _show_full_window(backbone, source)
         _mask_group_norm(backbone)
+        wavlm.use_layers(backbone, fused=attention == "sdpa")
+        if freeze_front_end or adaptation != "full":
+            _freeze_front_end(backbone, source, required=freeze_front_end)
         if gradient_checkpointing and adaptation != "frozen":
             enable_gradient_checkpointing(backbone)
         self.frozen = adaptation == "frozen"
         self.output_size = backbone.config.hidden_size
         self.depth = backbone.config.num_hidden_layers + 1
-        self.backbone = adapt(backbone, adaptation, lora)
+        self.backbone = adapt(backbone, adaptation, lora, adapters)
+        if compile:
+            self.backbone.compile(dynamic=True)
 
     def train(self, mode: bool = True) -> SpeechEncoder:
         """Set training mode; a frozen encoder keeps its dropout off."""
@@ -240,18 +280,60 @@ def _mask_group_norm(backbone: PreTrainedModel) -> None:
                 setattr(part, name, masked)
 
 
-def _load(source: str, initial: Literal["pretrained", "random"]) -> PreTrainedModel:
+def _freeze_front_end(backbone: PreTrainedModel, source: str, required: bool) -> None:
+    """Exclude the convolutions from training: gradients then need not reach the waveform at all."""
+    if isinstance(backbone, WhisperSpeechEncoder):
+        backbone.freeze_feature_encoder()
+    elif hasattr(backbone, "feature_extractor"):
+        # What freeze_feature_encoder() does; HuBERT's bare model lacks that method. It also keeps
+        # the front end from asking for the waveform's gradient, which breaks compiled graphs.
+        backbone.feature_extractor._freeze_parameters()
+    elif required:
+        raise UserError(
+            f"freeze_front_end: '{source}' ({type(backbone).__name__}) has no convolutional front "
+            "end; leave the setting out"
+        )
+
+
+def _show_full_window(backbone: PreTrainedModel, source: str) -> None:
+    if not isinstance(backbone, WhisperSpeechEncoder):
+        raise UserError(
+            f"full_window: '{source}' ({type(backbone).__name__}) has no window of a fixed length, "
+            "only Whisper has; leave the setting out"
+        )
+    backbone.full_window = True
+
+
+def _load(
+    source: str,
+    initial: Literal["pretrained", "random"],
+    attention: Literal["sdpa", "eager"] = "sdpa",
+) -> PreTrainedModel:
+    released = emotion2vec_checkpoint.is_released(source)
     with loading(source, "speech encoder"):
-        config = AutoConfig.from_pretrained(source, **SAFE)
+        if released:
+            config = emotion2vec_checkpoint.read_config(source)
+        else:
+            config = AutoConfig.from_pretrained(source, **SAFE)
         # Augmentation belongs to the study, not to a checkpoint's defaults; layer drop also crashes
         # together with weighted layer sums and makes a pass over a LoRA layer a lottery.
         config.layerdrop = 0.0
         config.apply_spec_augment = False
+        if attention == "eager":  # "sdpa" is transformers' default for the models that have it
+            config._attn_implementation = "eager"
+        whisper = config.model_type == "whisper"
         if initial == "random":
+            if whisper:
+                return WhisperSpeechEncoder(config)
             return AutoModel.from_config(config, trust_remote_code=False, dtype=torch.float32)
-        model, info = AutoModel.from_pretrained(
-            source, config=config, dtype=torch.float32, **SAFE_WEIGHTS
-        )
+        if released:
+            model = AutoModel.from_config(config, trust_remote_code=False, dtype=torch.float32)
+            tensors = emotion2vec_checkpoint.read_tensors(source)
+            missing = model.load_state_dict(tensors, strict=False).missing_keys
+            check_complete(source, missing, "encoder")
+            return model
+        load = WhisperSpeechEncoder.of_checkpoint if whisper else AutoModel.from_pretrained
+        model, info = load(source, config=config, dtype=torch.float32, **SAFE_WEIGHTS)
     missing = [n for n in info["missing_keys"] if not any(o in n for o in OPTIONAL_WEIGHTS)]
     check_complete(source, missing, "encoder")
     return model

@@ -26,7 +26,7 @@ from serflow.config.families.speech_classifier import CropSettings, SpeechClassi
 from serflow.context import Context
 from serflow.layer_means import Rows
 from serflow.nets import weights
-from serflow.nets.adaptation import Lora
+from serflow.nets.adaptation import Adapters, Lora
 from serflow.nets.encoders import FrontEnd, SpeechEncoder
 from serflow.nets.heads import build_head
 from serflow.nets.layers import WeightedSum
@@ -284,6 +284,11 @@ class SpeechClassifier:
             adaptation=settings.adaptation,
             lora=Lora(**settings.lora.model_dump()) if settings.lora else None,
             gradient_checkpointing=settings.training.gradient_checkpointing,
+            adapters=Adapters(settings.adapters.size) if settings.adapters else None,
+            freeze_front_end=settings.freeze_front_end,
+            attention=settings.attention,
+            full_window=settings.full_window,
+            compile=settings.compile,
         )
         pooling = build_pooling(head.pooling, encoder.output_size, head.bottleneck)
         top = build_head(

@@ -8,7 +8,13 @@ from pydantic import Field, model_validator
 
 from serflow.config.base import Strict
 from serflow.config.families.augmentation import AugmentationSettings
-from serflow.config.families.training import Fraction, LoraSettings, Positive, TrainingSettings
+from serflow.config.families.training import (
+    AdapterSettings,
+    Fraction,
+    LoraSettings,
+    Positive,
+    TrainingSettings,
+)
 
 
 class CropSettings(Strict):
@@ -49,8 +55,28 @@ class SpeechClassifierConfig(Strict):
     initial: Literal["pretrained", "random"] = Field(
         "pretrained", description="Load the encoder's weights, or train it from scratch."
     )
-    adaptation: Literal["full", "lora", "frozen"] = "lora"
+    adaptation: Literal["full", "lora", "adapters", "frozen"] = Field(
+        "lora",
+        description="Train the encoder's weights, low-rank updates, bottleneck adapters, or none.",
+    )
     lora: LoraSettings | None = None
+    adapters: AdapterSettings | None = None
+    freeze_front_end: bool = Field(
+        False,
+        description="With adaptation 'full', do not train the encoder's convolutional front end.",
+    )
+    attention: Literal["sdpa", "eager"] = Field(
+        "sdpa", description="torch's fused attention where the encoder has it, or the plain one."
+    )
+    full_window: bool = Field(
+        False,
+        description="Whisper alone: encode its window of 30 s with silence after the utterance, "
+        "as in its pre-training, instead of the utterance alone.",
+    )
+    compile: bool = Field(
+        False,
+        description="Compile the encoder with torch.compile: minutes at first, faster steps then.",
+    )
     head: HeadSettings = HeadSettings()
     crop: CropSettings | None = Field(
         None, description="Training on random chunks; null trains on whole utterances."
@@ -65,9 +91,12 @@ class SpeechClassifierConfig(Strict):
     resources: Literal["cpu", "gpu"] = "gpu"
 
     @model_validator(mode="after")
-    def _lora_goes_with_lora(self) -> SpeechClassifierConfig:
-        if (self.adaptation == "lora") != (self.lora is not None):
-            raise ValueError("'lora' settings are needed exactly when adaptation is 'lora'")
+    def _settings_go_with_their_adaptation(self) -> SpeechClassifierConfig:
+        for name, block in (("lora", self.lora), ("adapters", self.adapters)):
+            if (self.adaptation == name) != (block is not None):
+                raise ValueError(
+                    f"'{name}' settings are needed exactly when adaptation is '{name}'"
+                )
         return self
 
     @property
@@ -76,8 +105,9 @@ class SpeechClassifierConfig(Strict):
 
         The latter where pooling is a mean and nothing changes from epoch to epoch.
         """
-        fixed = self.crop is None and self.augmentation is None and self.initial == "pretrained"
-        once = self.adaptation == "frozen" and self.head.pooling == "mean" and fixed
+        plain = self.initial == "pretrained" and not self.full_window
+        fixed = self.crop is None and self.augmentation is None
+        once = self.adaptation == "frozen" and self.head.pooling == "mean" and plain and fixed
         return ("layer_means",) if once else ("audio",)
 
     def models(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Settings that every trained network shares: the optimiser, batches, epochs, LoRA."""
+"""Settings that every trained network shares: the optimiser, batches, epochs, LoRA, adapters."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ class LoraSettings(Strict):
     target_modules: Annotated[list[str], Field(min_length=1)] = Field(
         description="Name endings of the adapted linear layers, as in peft."
     )
+
+
+class AdapterSettings(Strict):
+    """A trained bottleneck after every layer of the encoder, the identity at first."""
+
+    size: Annotated[int, Field(ge=1)] = Field(128, description="Dimension of the bottlenecks.")
 
 
 class TrainingSettings(Strict):
