@@ -298,6 +298,23 @@ def test_the_spectrogram_is_the_start_of_whispers_window(bins):
         assert (window[len(ours) :] == window.min()).all(), "the rest must be silence"
 
 
+def test_the_spectrogram_is_precise_in_mixed_precision():
+    wave = noise(0.3)[0]
+    extractor = WhisperFeatureExtractor()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = log_mel(extractor, wave)
+    assert np.array_equal(mixed, log_mel(extractor, wave))
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_mixed_precision_trains(models, name):
+    net = net_of(models, name, "adapters")
+    items = batch_of(features(models, name, 0.5, 0.3, 0.4))
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = [step(net, items) for _ in range(3)]
+    assert losses[-1] < losses[0]
+
+
 def test_the_full_window_is_transformers_own_whisper(models):
     items = features(models, "whisper", 1.0, 0.333, 0.005)
     ours = encoder_of(models, "whisper", full_window=True).eval()

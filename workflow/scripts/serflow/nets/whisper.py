@@ -51,13 +51,14 @@ def log_mel(
         frames = min(frames, extractor.nb_max_frames)
     # The last frames reach past the utterance: into silence, as in a window, not its reflection.
     silence = np.zeros(2 * extractor.n_fft, np.float32)
-    batch = extractor(
-        np.concatenate([samples, silence]),
-        sampling_rate=extractor.sampling_rate,
-        padding="do_not_pad",
-        truncation=False,
-        return_tensors="np",
-    )
+    with torch.autocast("cpu", enabled=False):  # it computes with torch, wherever it is called
+        batch = extractor(
+            np.concatenate([samples, silence]),
+            sampling_rate=extractor.sampling_rate,
+            padding="do_not_pad",
+            truncation=False,
+            return_tensors="np",
+        )
     return np.ascontiguousarray(batch["input_features"][0].T[:frames], dtype=np.float32)
 
 
