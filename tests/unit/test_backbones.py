@@ -182,6 +182,18 @@ def test_recorded_hidden_states_are_the_adapted_ones(models):
     assert found[1].mean() > 50
 
 
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_backbone_shows_its_depths(models, name):
+    """What a weighted sum mixes, and what a frozen encoder leaves on disk."""
+    encoder = encoder_of(models, name, "frozen").eval()
+    batch = batch_of(features(models, name, 0.5, 0.3))
+    states, last, mask = encoder.all_states(batch["inputs"], batch["mask"])
+    assert len(states) == encoder.depth
+    assert {state.shape for state in states} == {last.shape}
+    torch.testing.assert_close(last, encoder(**batch)[0])
+    assert mask.sum(dim=1)[0] > mask.sum(dim=1)[1] > 0
+
+
 def test_adapters_of_xls_r_300m_have_six_million_parameters(monkeypatch):
     config = Wav2Vec2Config(
         hidden_size=1024,

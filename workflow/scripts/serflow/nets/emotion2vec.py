@@ -86,7 +86,11 @@ class Emotion2vecEncoder(Wav2Vec2PreTrainedModel):
             init.ones_(module.alibi_scale)
 
     def forward(
-        self, input_values: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        output_hidden_states: bool = False,
+        **kwargs: Any,
     ) -> BaseModelOutput:
         """Encode.
 
@@ -96,11 +100,13 @@ class Emotion2vecEncoder(Wav2Vec2PreTrainedModel):
             Right-padded, in [-1, 1].
         attention_mask : Tensor of int or bool, shape (batch, samples), optional
             Not zero for real samples; without it, all are.
+        output_hidden_states : bool
 
         Returns
         -------
         BaseModelOutput
-            `last_hidden_state`, shape (batch, frames, hidden_size), without the extra tokens.
+            `last_hidden_state`, shape (batch, frames, hidden_size), without the extra tokens; and, if
+            asked for, `hidden_states`: what each layer is given, and the last hidden state.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_values, dtype=torch.long)
@@ -118,9 +124,14 @@ class Emotion2vecEncoder(Wav2Vec2PreTrainedModel):
         extra = self.extra_tokens.expand(len(frames), -1, -1)
         frames = self.dropout(self.layer_norm(torch.cat([extra, frames], dim=1)))
         bias = self._attention_bias(mask, frames.dtype)
+        states = [frames[:, extra.shape[1] :]]
         for layer in self.layers:
             frames = layer(frames, bias, **kwargs)
-        return BaseModelOutput(last_hidden_state=frames[:, extra.shape[1] :])
+            states.append(frames[:, extra.shape[1] :])
+        return BaseModelOutput(
+            last_hidden_state=states[-1],
+            hidden_states=tuple(states) if output_hidden_states else None,
+        )
 
     def _attention_bias(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
         """Minus distance times slope times scale, nothing for the extra tokens, -inf on padding.
