@@ -4,7 +4,7 @@ CORES ?= all
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 
-.PHONY: help install demo test lint bench corpora docs schemas lock clean
+.PHONY: help install demo test lint bench bench-gpu corpora docs schemas lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -32,6 +32,9 @@ lint: install ## check style: ruff, snakefmt, snakemake --lint
 
 bench: install ## measure speed; the figures of docs/performance.md
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; PYTHONPATH=workflow/scripts:tests $(BIN)/python $$file || exit 1; done
+
+bench-gpu: install ## time training at full size on a GPU; SYSTEMS=taltech_lora times one system
+	@PYTHONPATH=workflow/scripts:tests $(BIN)/python tests/benchmarks/gpu.py $(SYSTEMS)
 
 corpora: install ## list the corpora: present, downloadable, or whom to ask
 	@PYTHONPATH=workflow/scripts $(RUN) serflow.catalogue list config.yaml

@@ -1,0 +1,399 @@
+"""Training speed of the papers' full-size speech systems on a GPU, and how long their schedules take.
+
+Run: PYTHONPATH=workflow/scripts:tests .venv/bin/python tests/benchmarks/gpu.py [SYSTEM ...] [--tiny]
+
+Encoders of the published sizes with random weights are trained on noise of drawn lengths by serflow's
+own networks, batches and trainer, with the settings of the studies (Gao's are here: no study has them
+yet). Augmentation is left out; its cost is in bench_augmentation.py. No model and no corpus is needed.
+
+Epochs hold the same batches. The first warms up and counts the floating-point operations of every
+step, those that FlopCounterMode sees run: matrix products, convolutions and attention, forward and
+backward. The backward pass is counted as it runs, so that a frozen weight's gradient, which nobody
+computes, is not counted. The others are timed from the end of their first step to that of their last,
+waiting for data included, with the device synchronised at the end of each step; medians of epochs.
+
+Printed are trained and all parameters; utterances per second; model FLOP utilisation: operations,
+those on padding included, per second over those of a large square matrix product in the same number
+format, measured first; the share of the time that the device waits for data; peak memory allocated
+(on CPU: resident, of the process so far); hours for the paper's whole schedule, of one fold.
+
+--tiny does all this with tiny encoders on the CPU, within seconds; its figures mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import resource
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
+from transformers import (
+    HubertConfig,
+    PreTrainedConfig,
+    SeamlessM4TFeatureExtractor,
+    TrainerCallback,
+    Wav2Vec2BertConfig,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+)
+
+import tiny_models
+from serflow import training
+from serflow.audio import SAMPLE_RATE
+from serflow.batching import Batches
+from serflow.callbacks import EpochEnd, Progress
+from serflow.config.families.speech_classifier import SpeechClassifierConfig
+from serflow.config.families.training import TrainingSettings
+from serflow.context import Context
+from serflow.nets import weights
+from serflow.systems.interface import Examples
+from serflow.systems.speech_classifier import SpeechClassifier
+
+ROOT = Path(__file__).parents[2]
+SHORTEST_S, LONGEST_S = 0.6, 30.0
+
+# facebook/hubert-large-ll60k and facebook/wav2vec2-xls-r-300m: their config.json on the hub.
+LARGE = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "conv_bias": True,
+}
+ENCODERS: dict[str, PreTrainedConfig] = {
+    "w2v-bert-2.0": Wav2Vec2BertConfig(),
+    "hubert-large": HubertConfig(**LARGE),
+    "xls-r-300m": Wav2Vec2Config(**LARGE),
+}
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Log-normal durations of a corpus in seconds."""
+
+    mean: float
+    deviation: float
+
+    def draw(self, n: int) -> np.ndarray:
+        """Samples of n utterances."""
+        variance = np.log1p((self.deviation / self.mean) ** 2)
+        normal = np.random.default_rng(0).normal(0, 1, n)
+        seconds = self.mean * np.exp(np.sqrt(variance) * normal - variance / 2)
+        return (seconds.clip(SHORTEST_S, LONGEST_S) * SAMPLE_RATE).astype(int)
+
+
+@dataclass(frozen=True)
+class System:
+    """What is trained, on utterances of which lengths, and the paper's schedule."""
+
+    encoder: str
+    settings: dict[str, Any]
+    lengths: Lengths
+    n_classes: int
+    utterances: int
+    epochs: int
+
+
+def _of_study(study: str, system: str) -> dict[str, Any]:
+    """A system's settings in a study, augmentation left out."""
+    studied = yaml.safe_load((ROOT / "studies" / f"{study}.yaml").read_text(encoding="utf-8"))
+    return {k: v for k, v in studied["systems"][system].items() if k != "augmentation"}
+
+
+# Section 3, IEMOCAP: "10e-5" is taken for 1e-4. Their adapters and losses are not in serflow.
+GAO = {
+    "family": "speech_classifier",
+    "adaptation": "lora",
+    "lora": {
+        "rank": 64,
+        "alpha": 64,
+        "dropout": 0.0,
+        "target_modules": ["q_proj", "k_proj", "v_proj", "out_proj"],
+    },
+    "head": {"pooling": "mean"},
+    "training": {"epochs": 200, "batch_size": 16, "learning_rate": 1e-4, "optimizer": "adam"},
+}
+# Utterances: MSP-Podcast 1.11's training partition; four fifths of the four corpora; four of five
+# sessions of IEMOCAP. Durations: of the corpora, rounded.
+TALTECH_DATA = {"lengths": Lengths(5.8, 2.4), "n_classes": 10, "utterances": 84_030, "epochs": 10}
+HUBERT_DATA = {"lengths": Lengths(2.7, 0.7), "n_classes": 8, "utterances": 9_730, "epochs": 50}
+GAO_DATA = {"lengths": Lengths(4.5, 3.1), "n_classes": 4, "utterances": 4_425, "epochs": 200}
+SYSTEMS = {
+    "taltech_lora": System(
+        "w2v-bert-2.0", _of_study("odyssey2024", "wav2vec2_bert"), **TALTECH_DATA
+    ),
+    **{
+        name: System("hubert-large", _of_study("hubert_multilabel", name), **HUBERT_DATA)
+        for name in ("hubert_full", "hubert_qkv", "hubert_classifier")
+    },
+    "gao_lora": System("xls-r-300m", GAO, **GAO_DATA),
+}
+
+
+class Noise:
+    """Utterances of white noise, with AudioStore's face."""
+
+    def __init__(self, lengths: np.ndarray) -> None:
+        rng = np.random.default_rng(1)
+        self._noise = rng.normal(0, 0.1, round(2 * LONGEST_S * SAMPLE_RATE)).astype(np.float32)
+        self._spans = {
+            str(i): (int(first), int(n))
+            for i, (n, first) in enumerate(
+                zip(lengths, rng.integers(0, len(self._noise) // 2, len(lengths)), strict=True)
+            )
+        }
+
+    def samples(self, name: str) -> np.ndarray:
+        first, n = self._spans[name]
+        return self._noise[first : first + n].copy()
+
+    def seconds(self, name: str) -> float:
+        return self._spans[name][1] / SAMPLE_RATE
+
+
+class SameBatches(Batches):
+    """The batches of epoch 0 in every epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        pass
+
+
+def counter() -> FlopCounterMode:
+    """Of the operations that run while it is entered.
+
+    torch 2.13 counts the gradient of a grouped convolution's weight once for each group, which adds a
+    tenth to all operations of HuBERT large.
+    """
+
+    def backward(
+        grad, inputs, weight, bias, stride, padding, dilation, transposed, *rest, out_shape
+    ):
+        # The gradients of input and weight, where wanted, each take what the forward pass took.
+        return sum(rest[-1][:2]) * conv_flop_count(inputs, weight, grad, transposed)
+
+    return FlopCounterMode(
+        display=False, custom_mapping={torch.ops.aten.convolution_backward: backward}
+    )
+
+
+@dataclass
+class Steps(TrainerCallback):
+    """Counts the operations of each step of the first epoch, and times each step of the others."""
+
+    counts: list[int] = field(default_factory=list)
+    ends: list[list[float]] = field(default_factory=list)
+    busy: list[list[float]] = field(default_factory=list)
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self._counting = round(state.epoch) == 0
+        if not self._counting:
+            self.ends.append([])
+            self.busy.append([])
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        # The batches of the step have been fetched by now.
+        self._began = time.perf_counter()
+        if self._counting:
+            self._counter = counter()
+            self._counter.__enter__()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self._counting:
+            self._counter.__exit__(None, None, None)
+            self.counts.append(self._counter.get_total_flops())
+            return
+        synchronize()
+        self.ends[-1].append(time.perf_counter())
+        self.busy[-1].append(self.ends[-1][-1] - self._began)
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        if self._counting and torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row of the table."""
+
+    trained: int
+    parameters: int
+    rate: float
+    """Utterances per second."""
+    flops: float
+    """Floating-point operations per second."""
+    waiting: float
+    """Share of the time without a batch."""
+    peak_gb: float
+
+    def row(self, system: System, ceiling: float) -> str:
+        """The columns after the system's name."""
+        each = system.settings["training"]
+        batch = f"{each['batch_size']} x {each.get('accumulation', 1)}"
+        hours = system.utterances * system.epochs / self.rate / 3600
+        return (
+            f"{self.trained / 1e6:7.2f} M {self.parameters / 1e6:8.2f} M {batch:>7}"
+            f" {self.rate:12.1f} {self.flops / 1e12:8.3f} {self.flops / ceiling:11.1%}"
+            f" {self.waiting:7.1%} {self.peak_gb:7.2f} {hours:7.2f}"
+        )
+
+
+def measure(system: System, folder: Path, steps: int, epochs: int, threads: int) -> Measured:
+    """Train `epochs` timed epochs of `steps` optimiser steps with the encoder in `folder`."""
+    settings = SpeechClassifierConfig.model_validate(
+        system.settings | {"model": str(folder), "initial": "random"}
+    )
+    chosen = settings.training
+    context = Context([str(i) for i in range(system.n_classes)], 0, folder / "run", threads)
+    size = chosen.batch_size * chosen.accumulation
+    n = steps * size
+    labels = np.arange(n) % system.n_classes
+    names = [str(i) for i in range(n)]
+    noise = Noise(system.lengths.draw(n))
+    training.seed_everything(context)
+    classifier = SpeechClassifier(settings, context)
+    classifier._build()
+    classifier.augmenter_ = None
+    inputs = classifier._training_inputs(Examples(names, labels, np.array(names), audio=noise))
+    batches = SameBatches(
+        labels, inputs.lengths, chosen.batch_size, 0, bucketed=chosen.batches == "bucketed"
+    )
+    trainer = training._Trainer(
+        classifier.net_,
+        training._Examples(inputs, labels),
+        batches,
+        chosen.model_copy(update={"epochs": 1 + epochs}),
+        context,
+        loss_weights=None,
+        dev=None,
+        fingerprint="",
+    )
+    # No checkpoints and no progress bar.
+    trainer.remove_callback(EpochEnd)
+    trainer.remove_callback(Progress)
+    seen = Steps()
+    trainer.add_callback(seen)
+    trainer.train()
+    seconds = np.array([ends[-1] - ends[0] for ends in seen.ends])
+    busy = np.array([sum(each[1:]) for each in seen.busy])
+    return Measured(
+        *weights.parameter_counts(classifier.net_),
+        rate=float(np.median((n - size) / seconds)),
+        flops=float(np.median(sum(seen.counts[1:]) / seconds)),
+        waiting=float(np.median(1 - busy / seconds)),
+        peak_gb=peak_bytes() / 1e9,
+    )
+
+
+def ceiling(size: int, dtype: torch.dtype, rounds: int = 20, products: int = 10) -> float:
+    """Floating-point operations per second of products of two size x size matrices."""
+    where = training.device()
+    left, right = (torch.randn(size, size, device=where).to(dtype) for _ in range(2))
+    seconds = []
+    for _ in range(rounds + 3):
+        synchronize()
+        start = time.perf_counter()
+        for _ in range(products):
+            left @ right
+        synchronize()
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 * products / float(np.median(seconds[3:]))
+
+
+def synchronize() -> None:
+    """Wait for the GPU, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def peak_bytes() -> int:
+    """Peak memory: allocated on the GPU, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def write_encoder(name: str, folder: Path, tiny: bool) -> None:
+    """Write what building an encoder with random weights needs."""
+    config = ENCODERS[name]
+    stacked = config.model_type == "wav2vec2-bert"
+    if tiny and stacked:
+        tiny_models.w2v_bert(folder)
+    elif tiny:
+        tiny_models.conv_encoder(folder, config.model_type, "layer")
+    else:
+        config.save_pretrained(folder)
+        extractor = (
+            SeamlessM4TFeatureExtractor()
+            if stacked
+            else Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
+        )
+        extractor.save_pretrained(folder)
+
+
+def main(*arguments: str) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("systems", nargs="*", metavar="SYSTEM", help=", ".join(SYSTEMS))
+    parser.add_argument("--tiny", action="store_true", help="tiny encoders on the CPU, a self-test")
+    parser.add_argument("--steps", type=int, help="optimiser steps an epoch: 20, tiny 3")
+    parser.add_argument("--epochs", type=int, help="timed epochs: 5, tiny 2")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=min(8, len(os.sched_getaffinity(0))),
+        help="of the training job, data loaders included: at most 8 of those there are",
+    )
+    chosen = parser.parse_args(arguments)
+    for name in chosen.systems:
+        if name not in SYSTEMS:
+            parser.error(f"there is no system '{name}'; there are {', '.join(SYSTEMS)}")
+    if chosen.tiny:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif not torch.cuda.is_available():
+        print("skipped: this benchmark needs a GPU and a CUDA build of torch; --tiny tests it")
+        return
+    steps = chosen.steps or (3 if chosen.tiny else 20)
+    epochs = chosen.epochs or (2 if chosen.tiny else 5)
+    threads = 1 if chosen.tiny else chosen.threads
+    if steps < 2:
+        parser.error("--steps must be at least 2: the first of an epoch is not timed")
+    dtype = torch.bfloat16 if training.uses_bf16(TrainingSettings()) else torch.float32
+    square = 256 if chosen.tiny else 8192
+    most = ceiling(square, dtype)
+    device = "CPU" if chosen.tiny else torch.cuda.get_device_name(0)
+    print(f"{device}, torch {torch.__version__}, {threads} threads, {epochs} x {steps} steps")
+    print(f"product of {square} x {square} matrices, {dtype}: {most / 1e12:.3f} TFLOP/s")
+    print(
+        f"{'system':18} {'trained':>9} {'parameters':>10} {'batch':>7} {'utterances/s':>12} {'TFLOP/s':>8}"
+        f" {'utilisation':>11} {'waiting':>7} {'peak GB':>7} {'hours':>7}"
+    )
+    for name in chosen.systems or SYSTEMS:
+        system = SYSTEMS[name]
+        if chosen.tiny:
+            small = system.settings["training"] | {"batch_size": 2}
+            system = replace(system, settings=system.settings | {"training": small})
+        with tempfile.TemporaryDirectory() as scratch:
+            write_encoder(system.encoder, Path(scratch), chosen.tiny)
+            try:
+                found = measure(system, Path(scratch), steps, epochs, threads)
+            except torch.OutOfMemoryError:
+                found = None
+        print(f"{name:18} {found.row(system, most) if found else 'out of memory'}", flush=True)
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
