@@ -43,7 +43,7 @@ from serflow.packing import pack
 EMODB = Path(__file__).parents[3] / "shared" / "data" / "emodb"
 BATCH_SECONDS = 120.0
 ROUNDS = {"tiny": 7, "canary-180m-flash": 1}
-FEW = 32  # recordings for the larger model
+FEW = 16  # recordings for the larger model
 TRAINED_ON = 96  # recordings, so that the tiny one ends its texts as real ones do
 
 

@@ -81,7 +81,7 @@ def test_what_recognition_errors_cost_is_shown_on_paired_rows(full_run, scores, 
     assert row["high"].item() < 0
     page = (full_run.folder / "results/demo/report.html").read_text(encoding="utf-8")
     assert "What recognition errors cost" in page
-    assert "the better single system that reads no reference" in page
+    assert "the best single system that reads no reference" in page
 
 
 def test_every_utterance_has_one_transcript_and_every_test_row_one_posterior(full_run, demo):

@@ -63,7 +63,9 @@ def write_recordings(folder, speech):
     wav("10ms.wav", speech[4000:4160])
     wav("silence.wav", np.zeros(16_000))
     wav("near-silence.wav", 2e-5 * rng.uniform(-1, 1, 16_000), "FLOAT")
-    wav("hiss.wav", 0.02 * rng.standard_normal(32_000))
+    hiss = 0.02 * rng.standard_normal(32_000)
+    wav("hiss.wav", hiss)
+    wav("swelling-hiss.wav", hiss * np.linspace(0.1, 1, len(hiss)))
     wav("nan.wav", np.full(16_000, np.nan), "FLOAT")
     wav("stereo.wav", np.stack([speech, speech], axis=1))
     wav("long.wav", np.tile(np.concatenate([speech, np.zeros(8_000)]), 40)[: 45 * 16_000])
@@ -110,7 +112,8 @@ def rows(full_run, tmp_path_factory):
         ("one-sample.wav", "short", "0 ms"),
         ("10ms.wav", "short", "10 ms"),
         ("near-silence.wav", "silence", "dBFS"),
-        ("hiss.wav", "silence", "no voice found"),
+        ("hiss.wav", "silence", "a steady sound"),
+        ("swelling-hiss.wav", "silence", "no voice found"),
     ],
 )
 def test_bad_audio_has_its_row_and_no_text(rows, name, status, note):
