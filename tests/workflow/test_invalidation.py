@@ -127,6 +127,8 @@ def test_training_code_retrains_the_networks_and_not_the_functionals(done):
     assert jobs == study_tail(
         "demo",
         *system_chain("demo", "speech", "0"),
+        "embed_fold study=demo, seed=1, system=speech, fold=0",
+        *system_chain("demo", "speech_lda", "0"),
         *system_chain("demo", "text", "0"),
         *system_chain("demo", "text_gold", "0"),
         *DEMO_FUSIONS,
