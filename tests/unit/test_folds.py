@@ -301,3 +301,17 @@ def test_the_digest_of_the_folds_is_that_of_the_roles_alone():
     assert folds_digest(folds) == folds_digest(folds.sample(frac=1, random_state=0))
     swapped = folds.assign(role=folds["role"].where(folds.index != 5, "dev"))
     assert folds_digest(swapped) != folds_digest(folds)
+
+
+def test_classes_that_are_learnt_alone_are_in_no_dev_or_test_set():
+    """MSP-Podcast's X and O: scored, they would be errors of every system on every such row."""
+    rows = utterances()
+    folds, notes = assign(rows, "official", dev_per_class=2, train_only=["joy"])
+    found = folds.merge(rows[["utterance_id", "label"]], on="utterance_id")
+    counts = found.groupby(["role", "label"]).size().to_dict()
+    assert counts == {
+        ("train", "anger"): 12, ("train", "joy"): 12, ("train", "neutral"): 12,
+        ("dev", "anger"): 2, ("dev", "neutral"): 2,
+        ("test", "anger"): 6, ("test", "neutral"): 6,
+    }  # fmt: skip
+    assert notes[0] == "fold '0': 12 dev and test rows of joy have no role"

@@ -540,6 +540,7 @@ def job(folder, **options):
     ), {
         "study": "own",
         "intervals": {"unit": "utterance"},
+        "labels": {"train_only": []},
         "audit": {
             "accept": [],
             "near_duplicates": True,
