@@ -51,7 +51,14 @@ def paired(
 def main(runs: int = 5) -> None:
     """Measure and print."""
     studies = ",".join(path.stem for path in sorted((ROOT / "studies").glob("*.yaml")))
-    dry = ["-n", "--quiet", "host", "--config", f"studies=[{studies}]", "paths={emodb: wav}"]
+    dry = [
+        "-n",
+        "--quiet",
+        "host",
+        "--config",
+        f"studies=[{studies}]",
+        "paths={emodb: wav, msp_podcast: wav, savee: wav}",
+    ]
     with tempfile.TemporaryDirectory() as scratch:
         ours, bare = copy_workflow(Path(scratch) / "ours"), Path(scratch) / "bare"
         text = seconds(ours, *dry)[1]

@@ -221,8 +221,8 @@ class SpeechEncoder(nn.Module):
 
     def hidden_states(self, inputs: Tensor, mask: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Frames at every depth, `depth` of them from the input up, and their mask; see `forward`."""
-        output, frame_mask = self._run(inputs, mask, output_hidden_states=True)
-        return output.hidden_states, frame_mask
+        states, _, frame_mask = self.all_states(inputs, mask)
+        return states, frame_mask
 
     def all_states(self, inputs: Tensor, mask: Tensor) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
         """Frames at every depth, those of `forward`, and their mask."""
