@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from serflow.attributes import Scale
 from serflow.audio import SAMPLE_RATE, AudioStore
 from serflow.context import Context
 from serflow.sounds import Sounds
@@ -72,6 +74,13 @@ def sentences(n: int, seed: int) -> Examples:
     return text_examples(texts, labels)
 
 
+def rated(examples: Examples, seed: int = 0) -> Examples:
+    """The examples with arousal and valence, on a scale of 1 to 7, that follow their class."""
+    noise = np.random.default_rng(seed).normal(0, 0.3, (len(examples), 2))
+    means = np.array([[6.0, 2.0], [5.0, 6.0], [2.0, 3.0]])
+    return replace(examples, attributes=np.clip(means[examples.labels] + noise, 1, 7))
+
+
 def text_examples(texts: list[str], labels) -> Examples:
     """Examples with transcripts."""
     return Examples(
@@ -109,9 +118,11 @@ def context(
     seed: int = 1,
     classes: tuple[str, ...] = CLASSES,
     sounds: dict[str, Sounds] | None = None,
+    scale: Scale | None = None,
 ) -> Context:
     """A job's surroundings: one thread, so that results repeat bit for bit."""
-    return Context(classes, seed, folder / "checkpoints", threads=1, sounds=sounds or {})
+    checkpoints = folder / "checkpoints"
+    return Context(classes, seed, checkpoints, threads=1, sounds=sounds or {}, scale=scale)
 
 
 def accuracy(log_proba: np.ndarray, examples: Examples) -> float:

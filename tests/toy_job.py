@@ -42,7 +42,7 @@ def run(folder: Path, model: Path) -> None:
     system = build("speech_classifier", SETTINGS | {"model": str(model)}, surroundings)
     system.fit(train, dev)
     (folder / "resumed").write_text(str(system.facts_["resumed_at_step"]))
-    np.save(folder / "posteriors.npy", system.predict_log_proba(test.without_labels()))
+    np.save(folder / "posteriors.npy", system.predict(test.without_labels()).log_proba)
 
 
 def start(folder: Path, model: Path) -> BaseProcess:

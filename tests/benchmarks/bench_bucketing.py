@@ -20,7 +20,7 @@ import torch
 import tiny_models
 from serflow.batching import Batches
 from serflow.nets.encoders import FrontEnd, SpeechEncoder
-from serflow.nets.heads import ClassifierHead
+from serflow.nets.heads import DenseHead
 from serflow.nets.pooling import build_pooling
 from serflow.nets.speech import SpeechNet
 from serflow.systems.speech_classifier import Spans
@@ -73,7 +73,7 @@ def main() -> None:
         inputs = Spans(waves, waves.spans(), FrontEnd(model))
         encoder = SpeechEncoder(model)
     pooling = build_pooling("attentive_statistics", encoder.output_size, 32)
-    net = SpeechNet(encoder, pooling, ClassifierHead(pooling.output_size, 64, len(CLASSES)))
+    net = SpeechNet(encoder, pooling, DenseHead(pooling.output_size, 64, len(CLASSES)))
     samplers = {
         name: Batches(labels, inputs.lengths, BATCH_SIZE, 1, bucketed=name == "bucketed")
         for name in ("bucketed", "random")

@@ -187,7 +187,7 @@ def ours(
     classifier.augmenter_ = None
     # serflow starts a new output layer; here it is the recipe's.
     theirs = AutoModelForAudioClassification.from_pretrained(model).classifier
-    classifier.net_.head.output.load_state_dict(theirs.state_dict())
+    classifier.net_.head.output.categories.load_state_dict(theirs.state_dict())
     inputs: Spans = classifier._training_inputs(examples)
     trainer = training._Trainer(
         classifier.net_,

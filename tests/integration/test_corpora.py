@@ -90,7 +90,7 @@ audit: {accept: [{overlap: text, reason: Made up.}]}
 def test_iemocaps_scripts_are_shared_across_sessions_and_must_be_accepted_or_left_out(tmp_path):
     corpus = write_iemocap(tmp_path / "IEMOCAP_full_release")
     folder = project(tmp_path, IEMOCAP + REST, {"iemocap": corpus})
-    refused = run(folder, "results/own/seed-1/systems/svm/fold-0.parquet", check=False)
+    refused = run(folder, "results/own/seed-1/systems/svm/fold-0", check=False)
     assert "sentence, train-test: in 5 of 5 folds" in refused.stdout
     assert "overlap: sentence" in refused.stdout
     assert not (folder / "results/own/seed-1").exists(), "nothing trains on folds that leak"

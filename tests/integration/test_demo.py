@@ -135,16 +135,16 @@ def test_a_killed_training_resumes_to_the_same_posteriors(full_run, tmp_path):
     """kill -9 in the middle of an epoch; the rerun ends bit for bit as if nothing had happened."""
     folder = tmp_path / "copy"
     shutil.copytree(full_run.folder, folder, symlinks=True)
-    fold = folder / "results/demo/seed-1/systems/speech/fold-0.parquet"
-    before = fold.read_bytes()
-    fold.unlink()
+    fold = folder / "results/demo/seed-1/systems/speech/fold-0"
+    before = (fold / "posteriors.parquet").read_bytes()
+    shutil.rmtree(fold)
     arguments = [sys.executable, "-m", "snakemake", "--cores", "2", str(fold.relative_to(folder)), *DEMO]  # fmt: skip
     job = subprocess.Popen(
         arguments, cwd=folder, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 120
-    while not list(fold.parent.glob("checkpoints/*/checkpoint-*/trainer_state.json")):
+    while not list(fold.parent.glob("checkpoints/*/*/checkpoint-*/trainer_state.json")):
         assert time.monotonic() < deadline
         assert job.poll() is None, "training ended before it could be killed"
         time.sleep(0.05)
@@ -155,6 +155,6 @@ def test_a_killed_training_resumes_to_the_same_posteriors(full_run, tmp_path):
     snakemake(folder, "--unlock", *DEMO)
     assert any("system=speech" in job for job in planned(folder, *arguments[5:]))
     snakemake(folder, *arguments[3:])
-    facts = pd.read_json(fold.with_suffix(".json"), typ="series")
+    facts = pd.read_json(fold / "facts.json", typ="series")
     assert facts["resumed_at_step"] > 0
-    assert fold.read_bytes() == before
+    assert (fold / "posteriors.parquet").read_bytes() == before

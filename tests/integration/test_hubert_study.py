@@ -98,7 +98,7 @@ def test_heads_start_from_the_checkpoint_and_each_system_trains_its_part(ran):
     trained = {}
     for system in STUDIES["hubert_multilabel"]:
         facts = json.loads(
-            (ran / f"hubert_multilabel/seed-1/systems/{system}/fold-0.json").read_text()
+            (ran / f"hubert_multilabel/seed-1/systems/{system}/fold-0/facts.json").read_text()
         )
         assert facts["head_from_checkpoint"] == "layer_weights, projector.bias, projector.weight"
         trained[system] = facts["trainable_parameters"]

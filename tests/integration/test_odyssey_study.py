@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,8 @@ import yaml
 import tiny_models
 from corpus_trees import MSP_CLASSES, write_msp_podcast
 from runs import copy_workflow, planned, snakemake
+from serflow.attributes import read_attributes
+from serflow.concordance import concordance
 from serflow.posteriors import read_posteriors
 from serflow.tables import FOLDS, SCORES, UTTERANCES
 
@@ -31,14 +35,23 @@ def project(tmp_path_factory):
     study["folds"]["dev_per_class"] = 3
     study["asr"] = {"canary": {"engine": "reference"}}
     systems = study["systems"]
+    systems["roberta_attributes"] = systems.pop("llama2_7b_attributes") | {
+        "adaptation": "full",
+        "lora": None,
+    }
     del systems["llama2_7b"]
-    for name in ("wav2vec2_bert", "sonar"):
+    speech = ("wav2vec2_bert", "wav2vec2_bert_attributes", "sonar")
+    text = ("roberta", "roberta_attributes")
+    for name in speech:
         systems[name] |= {"model": str(base / "w2v"), "resources": "cpu"}
         systems[name]["lora"] |= {"rank": 4, "alpha": 4}
         systems[name]["head"] |= {"bottleneck": 8, "hidden": 24}
-    systems["roberta"] |= {"model": str(base / "roberta"), "resources": "cpu"}
-    for name in ("wav2vec2_bert", "sonar", "roberta"):
-        systems[name]["training"] |= {"epochs": 2, "batch_size": 8, "accumulation": 1}
+    for name in text:
+        systems[name] |= {"model": str(base / "roberta"), "resources": "cpu"}
+    for name in (*speech, *text):
+        phases = [systems[name], *systems[name].get("further_phases", [])]
+        for phase in phases:
+            phase["training"] |= {"epochs": 2, "batch_size": 8, "accumulation": 1}
         systems[name].pop("augmentation", None)  # needs corpora of gigabytes
     for fusion in study["fusions"].values():
         fusion["systems"] = [s.replace("llama2_7b", "roberta") for s in fusion["systems"]]
@@ -77,6 +90,37 @@ def test_backends_express_a_uniform_prior_and_hear_what_their_network_hears(proj
     scores = SCORES.read(results / "scores.parquet")
     rows = scores.query("system == 'wav2vec2_bert_lda' and stage == 'raw' and role == 'test'")
     assert rows.loc[rows["metric"] == "uar", "value"].iloc[0] > 1 / len(CLASSES)
+
+
+def test_attributes_have_their_own_tables_scores_and_section(project):
+    """Arousal by speech and by text, with intervals; neither is taken for a classifier."""
+    results = project / "results/odyssey2024"
+    folds = FOLDS.read(results / "folds.parquet")
+    scores = SCORES.read(results / "scores.parquet")
+    utterances = UTTERANCES.read(results / "utterances.parquet").set_index("utterance_id")
+    for system in ("wav2vec2_bert_attributes", "roberta_attributes"):
+        table = read_attributes(results / f"seed-1/attributes/raw/{system}.parquet")
+        assert len(table.rows) == (folds["role"] != "train").sum()
+        arousal = utterances.loc[table.rows["utterance_id"], "arousal"]
+        assert table.reference[:, 0] == pytest.approx(arousal.to_numpy())
+        assert not (results / f"seed-1/posteriors/raw/{system}.parquet").exists()
+        rows = scores[(scores["system"] == system) & (scores["role"] == "test")]
+        assert set(rows["metric"]) == {"ccc", "mean_ccc"}
+        assert set(rows["label"]) == {"arousal", "valence", "dominance", ""}
+        test = (table.rows["role"] == "test").to_numpy()
+        each = concordance(table.reference[test], table.predicted[test])
+        found = rows.set_index("label")["value"]
+        assert found[["arousal", "valence", "dominance"]].to_numpy() == pytest.approx(each)
+        assert found[""] == pytest.approx(each.mean())
+        assert (rows["low"] <= rows["value"]).all()
+        assert (rows["value"] <= rows["high"]).all()
+    facts = json.loads(
+        (results / "seed-1/systems/wav2vec2_bert_attributes/fold-0/facts.json").read_text()
+    )
+    assert facts["balanced_sampling"]
+    assert len(facts["earlier_phases"]) == 1
+    page = (results / "report.html").read_text(encoding="utf-8")
+    assert "roberta_attributes, valence" in page
 
 
 def test_another_backend_is_refitted_without_the_gpu(project):

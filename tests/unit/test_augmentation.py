@@ -309,7 +309,7 @@ def test_training_rows_are_augmented_and_nothing_that_is_scored(model, tmp_path,
     assert [chunks.span(Draw(0, i, i)) for i in range(12)] == [
         (name, 0, len(dev.audio.samples(name))) for name in dev.utterance_ids
     ]
-    system.predict_log_proba(dev.without_labels())
+    system.predict(dev.without_labels())
     assert len(touched) == 2 * 24
     facts = system.facts_["augmentation"]
     assert facts["examples"] == 48
@@ -447,5 +447,5 @@ def test_augmented_training_still_learns(model, tmp_path):
     chosen = settings(model, augmentation=block)
     chosen["training"] |= {"epochs": 8}
     system = build("speech_classifier", chosen, where).fit(train)
-    scores = system.predict_log_proba(replace(test, labels=None))
+    scores = system.predict(replace(test, labels=None)).log_proba
     assert (scores.argmax(axis=1) == test.labels).mean() > 0.6

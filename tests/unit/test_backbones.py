@@ -19,7 +19,7 @@ from serflow.nets import encoders as module
 from serflow.nets import weights
 from serflow.nets.adaptation import Adapters, Lora, encoder_layers
 from serflow.nets.encoders import FrontEnd, SpeechEncoder
-from serflow.nets.heads import ClassifierHead
+from serflow.nets.heads import DenseHead
 from serflow.nets.pooling import build_pooling
 from serflow.nets.speech import SpeechNet
 from serflow.nets.whisper import log_mel
@@ -72,7 +72,7 @@ def encoder_of(models, name, adaptation="full", **more) -> SpeechEncoder:
 def net_of(models, name, adaptation="full", **more) -> SpeechNet:
     encoder = encoder_of(models, name, adaptation, **more)
     pooling = build_pooling("attentive_statistics", encoder.output_size, 4)
-    return SpeechNet(encoder, pooling, ClassifierHead(pooling.output_size, 8, 3))
+    return SpeechNet(encoder, pooling, DenseHead(pooling.output_size, 8, 3))
 
 
 def noise(*seconds: float) -> list[np.ndarray]:
@@ -389,12 +389,12 @@ def test_another_backbone_is_another_line_of_the_study(models, data, tmp_path, n
     system = build("speech_classifier", block, context(tmp_path)).fit(data[0], None)
     first, last = np.array(system.facts_["loss_history"])[[0, -1]]
     assert last < first
-    scores = system.predict_log_proba(data[1])
+    scores = system.predict(data[1]).log_proba
     ids = data[1].utterance_ids
     alone = [
-        system.predict_log_proba(
+        system.predict(
             replace(data[1], utterance_ids=[ids[i]], speakers=data[1].speakers[i : i + 1])
-        )[0]
+        ).log_proba[0]
         for i in range(len(ids))
     ]
     assert np.allclose(scores, alone, rtol=0, atol=1e-5)

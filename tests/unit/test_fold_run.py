@@ -9,7 +9,7 @@ import pytest
 from serflow.context import Context
 from serflow.errors import UserError
 from serflow.systems.fold_run import join_fold, train_and_score
-from serflow.systems.interface import build
+from serflow.systems.interface import Predicted, build
 from serflow.tables import UTTERANCES
 
 CLASSES, TRAIN_ONLY = ["angry", "happy"], ["other"]
@@ -41,8 +41,8 @@ class Told:
         self.labels = train.labels
         return self
 
-    def predict_log_proba(self, examples):
-        return np.log(np.tile([0.1, 0.3, 0.6], (len(examples), 1)))
+    def predict(self, examples):
+        return Predicted(np.log(np.tile([0.1, 0.3, 0.6], (len(examples), 1))))
 
 
 def test_posteriors_and_prior_are_given_that_it_is_a_class_of_the_study():
@@ -50,7 +50,7 @@ def test_posteriors_and_prior_are_given_that_it_is_a_class_of_the_study():
     utterances, folds, _ = data()
     fold = join_fold(utterances, folds, "0", CLASSES, TRAIN_ONLY)
     system = Told()
-    posteriors, _ = train_and_score(system, "told", fold, 1, "digest")
+    posteriors = train_and_score(system, "told", fold, 1, "digest")["posteriors"]
     assert np.bincount(system.labels).tolist() == [10, 20, 30]
     assert posteriors.classes == ("angry", "happy")
     assert np.exp(posteriors.log_proba[0]) == pytest.approx([0.25, 0.75])
@@ -71,8 +71,8 @@ def test_a_backend_leaves_them_out_and_expresses_a_uniform_prior(classifier, tmp
     }
     context = Context([*CLASSES, *TRAIN_ONLY], 1, tmp_path, train_only=1)
     system = build("embedding_backend", settings, context)
-    posteriors, facts = train_and_score(system, "lda", fold, 1, "digest")
-    assert facts["training_rows"] == 30
+    posteriors = train_and_score(system, "lda", fold, 1, "digest")["posteriors"]
+    assert system.facts_["training_rows"] == 30
     assert posteriors.priors["0"] == pytest.approx([0.5, 0.5])
     assert (posteriors.log_proba.argmax(axis=1) == posteriors.labels).mean() > 0.9
 
@@ -89,7 +89,9 @@ def test_gender_makes_more_classes_and_its_absence_is_named(tmp_path):
     def fit(**columns):
         utterances, folds, embeddings = data(**columns)
         fold = join_fold(utterances, folds, "0", CLASSES, TRAIN_ONLY, embeddings=embeddings)
-        return train_and_score(build("embedding_backend", settings, context), "x", fold, 1, "d")[1]
+        system = build("embedding_backend", settings, context)
+        train_and_score(system, "x", fold, 1, "d")
+        return system.facts_
 
     assert fit(gender=["female", "male"] * 40)["dimensions"] == 3
     with pytest.raises(UserError, match=r"backend of 'speech' cannot be fitted: .*gender"):

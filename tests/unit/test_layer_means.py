@@ -59,10 +59,10 @@ def test_training_on_them_is_training_on_the_audio(model, head, tmp_path):
     np.testing.assert_allclose(
         fast.facts_["loss_history"], slow.facts_["loss_history"], rtol=0, atol=1e-5
     )
-    heard = fast.predict_log_proba(with_means(model, test, tmp_path / "y").without_labels())
-    expected = slow.predict_log_proba(test.without_labels())
+    heard = fast.predict(with_means(model, test, tmp_path / "y").without_labels()).log_proba
+    expected = slow.predict(test.without_labels()).log_proba
     np.testing.assert_allclose(heard, expected, rtol=0, atol=1e-4)
-    by_ear = fast.predict_log_proba(test.without_labels())
+    by_ear = fast.predict(test.without_labels()).log_proba
     np.testing.assert_allclose(by_ear, heard, rtol=0, atol=1e-6)
 
 

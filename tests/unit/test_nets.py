@@ -19,7 +19,7 @@ from serflow.errors import UserError
 from serflow.nets import weights
 from serflow.nets.adaptation import Lora
 from serflow.nets.encoders import FrontEnd, SpeechEncoder
-from serflow.nets.heads import ClassifierHead
+from serflow.nets.heads import DenseHead
 from serflow.nets.pooling import build_pooling
 from serflow.nets.speech import SpeechNet
 from serflow.systems.speech_classifier import Spans
@@ -146,7 +146,7 @@ def test_taltechs_audio_model_has_eight_million_trainable_parameters(monkeypatch
         lora = Lora(rank=32, alpha=32, dropout=0.05, target_modules=QKVO)
         encoder = SpeechEncoder("facebook/w2v-bert-2.0", adaptation="lora", lora=lora)
         pooling = build_pooling("attentive_statistics", encoder.output_size, 128)
-        net = SpeechNet(encoder, pooling, ClassifierHead(pooling.output_size, 768, 10))
+        net = SpeechNet(encoder, pooling, DenseHead(pooling.output_size, 768, 10))
     trainable, total = weights.parameter_counts(net)
     assert trainable == 8_005_643
     assert total - trainable == 580_493_120
@@ -179,7 +179,7 @@ def test_trained_tensors_are_adapters_head_and_batch_norm_state(encoders, tmp_pa
     def build() -> SpeechNet:
         encoder = SpeechEncoder(str(encoders["w2v-bert"]), adaptation="lora", lora=lora)
         pooling = build_pooling("attentive", encoder.output_size, 4)
-        return SpeechNet(encoder, pooling, ClassifierHead(pooling.output_size, 8, 3))
+        return SpeechNet(encoder, pooling, DenseHead(pooling.output_size, 8, 3))
 
     net = build()
     net(torch.randn(4, 10, 40), torch.ones(4, 10, dtype=torch.bool))  # moves BatchNorm's statistics

@@ -509,7 +509,7 @@ def test_written_tables_read_back_to_the_same_page(six, pages, tmp_path):
     (benchmarks / "train_fold.speech-seed-1-fold-0.tsv").write_text(f"{head}90\t-\t2048\t80\n")
     (benchmarks / "train_fold.gone-seed-1-fold-0.tsv").write_text(f"{head}7777\t-\t9\t9\n")
     (benchmarks / "evaluate_study.tsv").write_text(f"{head}0.2\t-\tNA\tNA\n")
-    fact = root / "six" / "seed-1" / "systems" / "speech" / "fold-0.json"
+    fact = root / "six" / "seed-1" / "systems" / "speech" / "fold-0" / "facts.json"
     fact.parent.mkdir(parents=True)
     fact.write_text(json.dumps({"trainable_parameters": 1234567, "chosen": {"C": 10}, "h": [1]}))
     found = collect(root, results, "cafe")

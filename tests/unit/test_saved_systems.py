@@ -29,7 +29,7 @@ from serflow.systems.saved import load
 for folder in map(Path, sys.argv[1:]):
     system = load(folder / "saved", [str(folder / "moved")])
     test = pickle.loads((folder / "test.pickle").read_bytes())
-    found = {"posteriors": system.predict_log_proba(test), "prior": system.train_prior_}
+    found = {"posteriors": system.predict(test).log_proba, "prior": system.train_prior_}
     if hasattr(system, "embed"):
         found["embeddings"] = system.embed(test)
     np.savez(folder / "found.npz", **found)
@@ -80,7 +80,7 @@ def moved(tmp_path_factory):
         system.save(folder / "saved")
         (folder / "test.pickle").write_bytes(pickle.dumps(test))
         expected[name] = {
-            "posteriors": system.predict_log_proba(test),
+            "posteriors": system.predict(test).log_proba,
             "prior": system.train_prior_,
         }
         if hasattr(system, "embed"):

@@ -20,7 +20,7 @@ from serflow.nets import encoders as encoders_module
 from serflow.nets import weights
 from serflow.nets.adaptation import Lora
 from serflow.nets.encoders import FrontEnd, SpeechEncoder
-from serflow.nets.heads import ClassifierHead
+from serflow.nets.heads import DenseHead
 from serflow.nets.pooling import build_pooling
 from serflow.nets.sonar import SonarSpeechConfig, SonarSpeechEncoder
 from serflow.nets.sonar_checkpoint import convert
@@ -245,7 +245,7 @@ def net(folder: str, adaptation: str, **options) -> SpeechNet:
     torch.manual_seed(0)
     lora = Lora(**LORA) if adaptation == "lora" else None
     encoder = SpeechEncoder(folder, adaptation=adaptation, lora=lora, **options)
-    return SpeechNet(encoder, build_pooling("mean", HIDDEN, 4), ClassifierHead(HIDDEN, 8, 3))
+    return SpeechNet(encoder, build_pooling("mean", HIDDEN, 4), DenseHead(HIDDEN, 8, 3))
 
 
 def step(network: SpeechNet, folder: str) -> dict[str, Tensor]:
@@ -359,7 +359,7 @@ def test_the_released_size_has_the_parameters_of_the_encoder_without_its_pooler(
         lora = Lora(rank=32, alpha=32, dropout=0.05, target_modules=QKVO)
         encoder = SpeechEncoder("sonar", adaptation="lora", lora=lora)
         pooling = build_pooling("attentive_statistics", encoder.output_size, 128)
-        network = SpeechNet(encoder, pooling, ClassifierHead(pooling.output_size, 768, 10))
+        network = SpeechNet(encoder, pooling, DenseHead(pooling.output_size, 768, 10))
         model = SonarSpeechEncoder(SonarSpeechConfig())
     parts = [model.feature_projection, *model.encoder.layers, model.encoder.layer_norm]
     counts = [weights.parameter_counts(part)[1] for part in parts]
@@ -382,7 +382,7 @@ def test_the_speech_classifier_learns_with_it(folder, tmp_path):
     system = build("speech_classifier", chosen, context(tmp_path))
     system.fit(tones(tmp_path / "train", 60, seed=1), None)
     test = tones(tmp_path / "test", 30, seed=2)
-    assert accuracy(system.predict_log_proba(test.without_labels()), test) > 0.6
+    assert accuracy(system.predict(test.without_labels()).log_proba, test) > 0.6
 
 
 ATTENTION = W2V + "encoder.layers.1.self_attn."

@@ -42,7 +42,7 @@ def fitted(model, data, tmp_path_factory):
 
 
 def test_it_learns_tones_above_chance(fitted, data):
-    scores = fitted.predict_log_proba(data[1].without_labels())
+    scores = fitted.predict(data[1].without_labels()).log_proba
     assert scores.shape == (30, 3)
     assert scores.dtype == np.float64
     assert np.exp(scores).sum(axis=1) == pytest.approx(1)
@@ -63,7 +63,7 @@ def test_it_learns_tones_above_chance(fitted, data):
 def test_every_adaptation_learns(model, data, tmp_path, changes):
     system = build("speech_classifier", settings(model, **changes), context(tmp_path))
     system.fit(data[0], None)
-    assert accuracy(system.predict_log_proba(data[1].without_labels()), data[1]) > 0.6
+    assert accuracy(system.predict(data[1].without_labels()).log_proba, data[1]) > 0.6
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_waveform_encoders_train_by_the_same_code(tmp_path, data, kind, norm):
     system = build("speech_classifier", chosen, context(tmp_path)).fit(data[0], None)
     losses = system.facts_["loss_history"]
     assert losses[-1] < losses[0]
-    together = system.predict_log_proba(data[1])
-    alone = system.predict_log_proba(first_of(data[1], 1))
+    together = system.predict(data[1]).log_proba
+    alone = system.predict(first_of(data[1], 1)).log_proba
     assert np.allclose(together[:1], alone, atol=1e-5)
 
 
@@ -90,15 +90,15 @@ def first_of(examples, n: int):
 
 
 def test_predictions_do_not_depend_on_the_company(fitted, data):
-    together = fitted.predict_log_proba(data[1])
+    together = fitted.predict(data[1]).log_proba
     for n in (1, 2, 7):
-        assert np.allclose(together[:n], fitted.predict_log_proba(first_of(data[1], n)), atol=1e-5)
+        assert np.allclose(together[:n], fitted.predict(first_of(data[1], n)).log_proba, atol=1e-5)
 
 
 def test_test_labels_have_no_influence(fitted, data):
     wrong = replace(data[1], labels=(data[1].labels + 1) % 3)
-    with_labels = fitted.predict_log_proba(wrong)
-    assert with_labels.tobytes() == fitted.predict_log_proba(data[1].without_labels()).tobytes()
+    with_labels = fitted.predict(wrong).log_proba
+    assert with_labels.tobytes() == fitted.predict(data[1].without_labels()).log_proba.tobytes()
 
 
 def test_columns_follow_the_class_order(model, data, tmp_path):
@@ -107,7 +107,7 @@ def test_columns_follow_the_class_order(model, data, tmp_path):
     turned = replace(train, labels=2 - train.labels)
     where = context(tmp_path, classes=CLASSES[::-1])
     system = build("speech_classifier", settings(model), where).fit(turned, None)
-    scores = system.predict_log_proba(test)
+    scores = system.predict(test).log_proba
     assert accuracy(scores[:, ::-1], test) > 0.8
 
 
@@ -117,7 +117,7 @@ def test_the_same_seed_gives_the_same_bits(model, data, tmp_path):
         build("speech_classifier", chosen, context(tmp_path / name, seed)).fit(data[0], None)
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
     ]
-    first, again, other = (run.predict_log_proba(data[1]).tobytes() for run in runs)
+    first, again, other = (run.predict(data[1]).log_proba.tobytes() for run in runs)
     assert first == again != other
 
 
@@ -141,7 +141,7 @@ def test_a_long_utterance_is_the_average_of_its_chunks(fitted, tmp_path):
     examples = speech_examples(tmp_path, waves, None)
     fitted.settings = fitted.settings.model_copy(update={"max_seconds": 1.3})
     try:
-        scores = np.exp(fitted.predict_log_proba(examples))
+        scores = np.exp(fitted.predict(examples).log_proba)
     finally:
         fitted.settings = fitted.settings.model_copy(update={"max_seconds": 30.0})
     assert np.allclose(scores[0], (scores[1] + scores[2]) / 2, atol=1e-5)
@@ -150,7 +150,7 @@ def test_a_long_utterance_is_the_average_of_its_chunks(fitted, tmp_path):
 def test_training_never_sees_more_than_max_seconds_at_once(model, data, tmp_path):
     system = build("speech_classifier", settings(model, max_seconds=0.4), context(tmp_path))
     system._build()
-    inputs = system._training_inputs(data[0])
+    _, inputs = system._trained_on(data[0], system.settings.phases[0])
     assert isinstance(inputs, Crops)
     assert inputs.lengths([Draw(0, i, i) for i in range(60)]).max() <= 6400
 
@@ -186,11 +186,11 @@ def test_whole_utterances_are_extracted_once(model, data, tmp_path, monkeypatch)
 
 def test_a_very_short_utterance_is_scored(fitted, tmp_path):
     examples = speech_examples(tmp_path, {"click": np.full(40, 0.1)}, None)
-    assert np.isfinite(fitted.predict_log_proba(examples)).all()
+    assert np.isfinite(fitted.predict(examples).log_proba).all()
 
 
 def test_nothing_to_predict_gives_no_rows(fitted, data):
-    assert fitted.predict_log_proba(first_of(data[1], 0)).shape == (0, 3)
+    assert fitted.predict(first_of(data[1], 0)).log_proba.shape == (0, 3)
 
 
 def test_class_weights_and_balanced_sampling_reach_the_prior(model, data, tmp_path):

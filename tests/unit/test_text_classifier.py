@@ -53,7 +53,7 @@ def fitted(models, data, tmp_path_factory):
 def test_it_learns_the_telling_words(models, data, tmp_path, name, changes):
     system = build("text_classifier", settings(models[name], **changes), context(tmp_path))
     system.fit(data[0], None)
-    scores = system.predict_log_proba(data[1].without_labels())
+    scores = system.predict(data[1].without_labels()).log_proba
     assert scores.shape == (45, 3)
     assert scores.dtype == np.float64
     assert np.exp(scores).sum(axis=1) == pytest.approx(1)
@@ -74,7 +74,7 @@ def padded(rows: list[list[int]], side: str, pad: int) -> dict[str, torch.Tensor
 def test_a_llama_classifies_at_the_last_real_token_under_either_padding_side(models):
     """With pad = eos, a text that ends in `</s>` must be read to its end."""
     torch.manual_seed(0)
-    net = TextNet(models["llama"], n_classes=3).eval()
+    net = TextNet(models["llama"], n_outputs=3).eval()
     rows = [[0, 5, 9, 1], [0, 7], [0], [0, 4, 5, 6, 7, 8, 1]]
     with torch.no_grad():
         right, left = (net(**padded(rows, side, pad=1)) for side in ("right", "left"))
@@ -89,7 +89,7 @@ def test_without_padding_it_is_transformers_own_classifier(models):
     from transformers import AutoModelForSequenceClassification
 
     torch.manual_seed(0)
-    net = TextNet(models["llama"], n_classes=3).eval()
+    net = TextNet(models["llama"], n_outputs=3).eval()
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_pretrained(models["llama"], num_labels=3)
     model.load_state_dict(net.model.state_dict())
@@ -105,23 +105,23 @@ def test_an_empty_transcript_is_valid_in_training_and_prediction(models, tmp_pat
     chosen = settings(models[name], training={"epochs": 1, "batch_size": 2})
     system = build("text_classifier", chosen, context(tmp_path)).fit(train, None)
     assert system.facts_["empty_texts"] == 3
-    scores = system.predict_log_proba(text_examples(["", "joy"], None))
+    scores = system.predict(text_examples(["", "joy"], None)).log_proba
     assert np.isfinite(scores).all()
-    alone = system.predict_log_proba(text_examples([""], None))
+    alone = system.predict(text_examples([""], None)).log_proba
     assert np.allclose(scores[:1], alone, atol=1e-5)
 
 
 def test_predictions_do_not_depend_on_the_company(fitted, data):
-    together = fitted.predict_log_proba(data[1])
+    together = fitted.predict(data[1]).log_proba
     for i in (0, 7, 44):
-        alone = fitted.predict_log_proba(text_examples([data[1].texts[i]], None))
+        alone = fitted.predict(text_examples([data[1].texts[i]], None)).log_proba
         assert np.allclose(together[i], alone[0], atol=1e-5)
 
 
 def test_test_labels_have_no_influence(fitted, data):
     wrong = replace(data[1], labels=(data[1].labels + 1) % 3)
-    scores = fitted.predict_log_proba(wrong)
-    assert scores.tobytes() == fitted.predict_log_proba(data[1].without_labels()).tobytes()
+    scores = fitted.predict(wrong).log_proba
+    assert scores.tobytes() == fitted.predict(data[1].without_labels()).log_proba.tobytes()
 
 
 def test_the_same_seed_gives_the_same_bits(models, data, tmp_path):
@@ -130,7 +130,7 @@ def test_the_same_seed_gives_the_same_bits(models, data, tmp_path):
         build("text_classifier", chosen, context(tmp_path / name, seed)).fit(data[0], None)
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
     ]
-    first, again, other = (run.predict_log_proba(data[1]).tobytes() for run in runs)
+    first, again, other = (run.predict(data[1]).log_proba.tobytes() for run in runs)
     assert first == again != other
 
 
@@ -149,7 +149,7 @@ def test_a_text_is_cut_at_the_models_positions_and_counted(models, tmp_path):
         chosen = settings(models[name], training={"epochs": 1, "batch_size": 2})
         system = build("text_classifier", chosen, context(tmp_path / name)).fit(train, None)
         assert system.facts_["texts_at_max_tokens"] == 1
-        assert np.isfinite(system.predict_log_proba(train)).all()
+        assert np.isfinite(system.predict(train).log_proba).all()
 
 
 def test_a_tokenizer_without_padding_token_pads_with_end_of_sequence(models):

@@ -48,7 +48,7 @@ def model(tmp_path_factory) -> str:
 def net_of(source: str, hidden: int = 8, n_classes: int = 4, **options) -> SpeechNet:
     encoder = SpeechEncoder(source, **options)
     pooling = build_pooling("mean", encoder.output_size, 1)
-    head = build_head("projector", pooling.output_size, hidden, n_classes, 0.0)
+    head = build_head("projector", pooling.output_size, hidden=hidden, n_classes=n_classes)
     return SpeechNet(encoder, pooling, head, WeightedSum(encoder.depth))
 
 
@@ -69,7 +69,7 @@ def test_a_padded_batch_gives_what_transformers_gives(model, adaptation):
     ours = net_of(model, adaptation=adaptation, lora=lora).eval()
     assert load_head(ours, model) == HEAD
     with torch.no_grad():
-        ours.head.output.load_state_dict(theirs.classifier.state_dict())
+        ours.head.output.categories.load_state_dict(theirs.classifier.state_dict())
         batch = padded(model)
         logits = theirs(batch["inputs"], attention_mask=batch["mask"].long()).logits
         projected = ours.head.embed(ours.pool(**batch))
@@ -164,4 +164,4 @@ def test_the_family_trains_it_by_settings_alone(model, tmp_path, adaptation):
     assert system.facts_["head_from_checkpoint"] == ", ".join(HEAD)
     losses = system.facts_["loss_history"]
     assert losses[-1] < losses[0]
-    assert np.isfinite(system.predict_log_proba(test.without_labels())).all()
+    assert np.isfinite(system.predict(test.without_labels()).log_proba).all()

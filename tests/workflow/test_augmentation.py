@@ -7,7 +7,7 @@ import pytest
 from runs import copy_workflow, planned, snakemake
 
 SOUNDS = {"musan", "rirs_noises"}
-FOLD = "results/demo/seed-1/systems/{}/fold-0.parquet"
+FOLD = "results/demo/seed-1/systems/{}/fold-0"
 
 
 @pytest.fixture(scope="module")

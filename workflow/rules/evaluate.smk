@@ -4,6 +4,7 @@
 rule evaluate_study:
     input:
         posteriors=lambda w: PLAN.all_posteriors(w.study),
+        attributes=lambda w: PLAN.all_attributes(w.study),
         utterances="results/{study}/utterances.parquet",
         transcripts=lambda w: PLAN.recognised(w.study),
     output:

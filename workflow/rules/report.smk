@@ -10,6 +10,7 @@ rule write_report:
         scores="results/{study}/scores.parquet",
         comparisons="results/{study}/comparisons.parquet",
         posteriors=lambda w: PLAN.all_posteriors(w.study),
+        attributes=lambda w: PLAN.all_attributes(w.study),
         fusions=lambda w: PLAN.fusion_files(w.study),
         utterances="results/{study}/utterances.parquet",
         folds="results/{study}/folds.parquet",

@@ -1,4 +1,4 @@
-# One job per system, fold and seed: train, then write posteriors for the dev and test rows, and
+# One job per system, fold and seed: train, then write what it predicts of the dev and test rows, and
 # the trained system itself, for those that read its embeddings.
 
 
@@ -35,8 +35,7 @@ rule train_fold:
         # must not train anew.
         audit=ancient("results/{study}/audit.parquet"),
     output:
-        posteriors="results/{study}/seed-{seed}/systems/{system}/fold-{fold}.parquet",
-        system=directory("results/{study}/seed-{seed}/systems/{system}/fold-{fold}"),
+        directory("results/{study}/seed-{seed}/systems/{system}/fold-{fold}"),
     log:
         "results/{study}/logs/train_fold/{system}-seed-{seed}-fold-{fold}.log",
     benchmark:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from serflow import job
+from serflow.attributes import read_attributes
 from serflow.evaluation import Evaluator
 from serflow.files import atomic
 from serflow.posteriors import read_posteriors
@@ -27,6 +28,8 @@ def main(smk, settings):
         for (stage, system), table in tables.items():
             scores += evaluator.scores(table, system, stage)
         comparisons += evaluator.compare(tables, twins=settings["twins"])
+    for path in map(Path, smk.input.attributes):
+        scores += evaluator.agreement(read_attributes(path), path.stem, path.parent.name)
     if smk.input.get("transcripts"):
         transcripts = pd.concat([TRANSCRIPTS.read(path) for path in smk.input.transcripts])
         scores += evaluator.error_rates(transcripts, seed=min(by_seed))

@@ -44,9 +44,16 @@ class EpochEnd(TrainerCallback):
 
 
 class Progress(TrainerCallback):
-    """A progress bar that redraws itself on a terminal and stays readable in a log file."""
+    """A progress bar that redraws itself on a terminal and stays readable in a log file.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    metric : str
+        Name of the score on dev rows.
+    """
+
+    def __init__(self, metric: str = "") -> None:
+        self._metric = metric
         self._terminal = sys.stderr.isatty()
         self._loss = ""
 
@@ -66,8 +73,8 @@ class Progress(TrainerCallback):
         if "loss" in logs:
             self._loss = f"loss {logs['loss']:.4f}"
             self._show(state, end="\n")
-        elif "eval_macro_f1" in logs:
-            print(f"  dev macro-F1 {logs['eval_macro_f1']:.4f}", file=sys.stderr, flush=True)
+        elif "eval_score" in logs:
+            print(f"  dev {self._metric} {logs['eval_score']:.4f}", file=sys.stderr, flush=True)
 
     def _show(self, state: transformers.TrainerState, end: str) -> None:
         self._shown = time.monotonic()

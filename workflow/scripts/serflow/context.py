@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from serflow.attributes import Scale
 from serflow.sounds import Sounds
 
 
@@ -26,6 +27,8 @@ class Context:
         So many of the last classes are learnt and never scored.
     sounds : mapping of str to Sounds
         What may be mixed into training speech: corpus -> its sounds.
+    scale : Scale, optional
+        The study's attributes, in the order of the outputs; None for a study without.
     """
 
     classes: Sequence[str]
@@ -34,6 +37,11 @@ class Context:
     threads: int = 1
     train_only: int = 0
     sounds: Mapping[str, Sounds] = field(default_factory=dict)
+    scale: Scale | None = None
+
+    def phase(self, number: int) -> Context:
+        """The surroundings of one phase of training, which has checkpoints of its own."""
+        return replace(self, checkpoints=self.checkpoints / f"phase-{number + 1}")
 
     @property
     def n_scored(self) -> int:

@@ -1,4 +1,4 @@
-"""Tidy scores of posteriors and transcripts: each number with its definition, n and interval."""
+"""Tidy scores of posteriors, attributes and transcripts: each number with its definition, n and interval."""
 
 from __future__ import annotations
 
@@ -8,21 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from serflow.attributes import Attributes
+from serflow.concordance import DEFINITIONS, concordance_intervals
 from serflow.equal_error import EER, equal_error_interval
 from serflow.errors import UserError, name_some
 from serflow.intervals import bootstrap_interval, paired_bootstrap
 from serflow.metrics import METRICS
 from serflow.posteriors import Posteriors
-from serflow.word_errors import NORMALISATION, error_counts
+from serflow.word_errors import ERROR_RATES, error_counts, error_rates
 
-_ERRORS = "substitutions, deletions and insertions over reference {}, pooled over utterances; "
-ERROR_RATES = {
-    "wer": ("word", "Word error rate: " + _ERRORS.format("words") + NORMALISATION + "."),
-    "cer": (
-        "character",
-        "Character error rate: " + _ERRORS.format("characters") + NORMALISATION + ".",
-    ),
-}
 # What errors are told by, beside all: column of the utterances -> its name in the scores.
 ERRORS_BY = {"split": "split", "corpus": "corpus", "label": "emotion", "gender": "gender"}
 
@@ -42,7 +36,7 @@ class Evaluator:
     seed : int
         Of the resampling.
     paper_values : sequence of mapping
-        system, stage, metric, value, source.
+        system, stage, metric, label (the attribute of a CCC), value, source.
     """
 
     def __init__(
@@ -60,7 +54,9 @@ class Evaluator:
         self.resamples = resamples
         self.unit = unit
         self.seed = seed
-        self.paper = {(p["system"], p["stage"], p["metric"]): p for p in paper_values}
+        self.paper = {
+            (p["system"], p["stage"], p["metric"], p.get("label", "")): p for p in paper_values
+        }
         self.interval = f"95% percentile bootstrap over {unit}s, {resamples} resamples"
 
     def scores(self, posteriors: Posteriors, system: str, stage: str) -> list[dict[str, Any]]:
@@ -87,19 +83,11 @@ class Evaluator:
                     labels = [posteriors.classes[i] for i in cell]
                     rows.append(
                         self._row(
-                            posteriors.seed,
-                            system,
-                            stage,
-                            role,
-                            metric.name,
+                            posteriors.seed, system, stage, role, metric.name,
                             [*labels, "", ""][:2],
-                            f"{metric.definition} {self._scope(posteriors)}",
-                            np.asarray(found.value)[cell],
-                            np.asarray(found.low)[cell],
-                            np.asarray(found.high)[cell],
-                            int(chosen.sum()),
+                            f"{metric.definition} {self._scope(posteriors)}", found.at(cell),
                         )
-                    )
+                    )  # fmt: skip
             found = equal_error_interval(
                 posteriors.log_proba[chosen],
                 reference,
@@ -110,10 +98,34 @@ class Evaluator:
             rows.append(
                 self._row(
                     posteriors.seed, system, stage, role, EER.name, ["", ""],
-                    f"{EER.definition} {self._scope(posteriors)}",
-                    found.value, found.low, found.high, found.n,
+                    f"{EER.definition} {self._scope(posteriors)}", found,
                 )
             )  # fmt: skip
+        return rows
+
+    def agreement(self, attributes: Attributes, system: str, stage: str) -> list[dict[str, Any]]:
+        """CCC of each attribute and their mean, for dev rows and test rows that are rated."""
+        rows = []
+        rated = ~np.isnan(attributes.reference).any(axis=1)
+        for role in ("dev", "test"):
+            chosen = (attributes.rows["role"] == role).to_numpy() & rated
+            if not chosen.any():
+                continue
+            each, mean = concordance_intervals(
+                attributes.reference[chosen],
+                attributes.predicted[chosen],
+                seed=self.seed,
+                clusters=self._clusters(attributes.rows["utterance_id"][chosen]),
+                resamples=self.resamples,
+            )
+            found = [("ccc", name, each.at((i,))) for i, name in enumerate(attributes.scale.names)]
+            for metric, label, value in [*found, ("mean_ccc", "", mean)]:
+                definition = f"{DEFINITIONS[metric]} {self._scope(attributes)}"
+                rows.append(
+                    self._row(
+                        attributes.seed, system, stage, role, metric, [label, ""], definition, value
+                    )
+                )
         return rows
 
     def error_rates(self, transcripts: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
@@ -150,13 +162,17 @@ class Evaluator:
                 if len(groups) > 1:
                     scopes += [(f"{name} {value}", chosen) for value, chosen in groups]
             for scope, chosen in scopes:
-                rates = self._error_rate_intervals(counts.loc[chosen.index], chosen["utterance_id"])
-                for metric, interval in rates.items():
+                rates = error_rates(
+                    counts.loc[chosen.index],
+                    seed=self.seed,
+                    clusters=self._speakers(chosen["utterance_id"]),
+                    resamples=self.resamples,
+                )
+                for metric, found in rates.items():
                     definition = ERROR_RATES[metric][1]
                     rows.append(
                         self._row(
-                            seed, asr, "transcribed", "all", metric, [scope, ""], definition,
-                            *interval, len(chosen),
+                            seed, asr, "transcribed", "all", metric, [scope, ""], definition, found
                         )
                     )  # fmt: skip
         return rows
@@ -235,7 +251,8 @@ class Evaluator:
             "n": found.n,
         }
 
-    def _clusters(self, ids: Iterable[str]) -> np.ndarray | None:
+    def _speakers(self, ids: Iterable[str]) -> np.ndarray | None:
+        """What is resampled as a whole, of each utterance; None where utterances are."""
         if self.unit == "utterance":
             return None
         speakers = self.utterances.loc[list(ids), "speaker"]
@@ -245,47 +262,24 @@ class Evaluator:
                 f"{name_some(speakers.index[speakers.isna()])}; set it to 'utterance'"
             )
         # Speaker 01 of one corpus is not speaker 01 of another.
-        clusters = (self.utterances.loc[list(ids), "corpus"] + "/" + speakers).to_numpy(dtype=str)
-        if len(set(clusters)) < 2:
+        return (self.utterances.loc[list(ids), "corpus"] + "/" + speakers).to_numpy(dtype=str)
+
+    def _clusters(self, ids: Iterable[str]) -> np.ndarray | None:
+        """As `_speakers`, of at least two."""
+        clusters = self._speakers(ids)
+        if clusters is not None and len(set(clusters)) < 2:
             raise UserError(
                 f"intervals.unit is 'speaker', but {len(clusters)} rows have one speaker, "
                 f"{clusters[0]}: there is nothing to resample; set it to 'utterance'"
             )
         return clusters
 
-    def _error_rate_intervals(
-        self, counts: pd.DataFrame, ids: pd.Series
-    ) -> dict[str, tuple[float, float, float]]:
-        """Value and interval of each error rate, from one bootstrap of sums over sums."""
-        table = counts.to_numpy(dtype=float)
-        total = table.sum(axis=0)
-        lone = self.unit == "speaker" and self.utterances.loc[ids, "speaker"].nunique() < 2
-        clusters = None if lone else self._clusters(ids)
-        if clusters is not None:
-            groups = np.unique(clusters, return_inverse=True)[1]
-            table = np.column_stack([np.bincount(groups, column) for column in table.T])
-        rng = np.random.default_rng(self.seed)
-        sums = np.empty((self.resamples, table.shape[1]))
-        for i in range(self.resamples):  # one at a time: all index rows at once would be gigabytes
-            sums[i] = table[rng.integers(len(table), size=len(table))].sum(axis=0)
-        found = {}
-        for metric, (unit, _) in ERROR_RATES.items():
-            columns = [counts.columns.get_loc(f"{unit}_errors"), counts.columns.get_loc(f"{unit}s")]
-            errors, whole = total[columns]
-            ratios = sums[:, columns[0]] / np.maximum(sums[:, columns[1]], 1)
-            # One speaker has nothing to be resampled.
-            low, high = [np.nan] * 2 if lone else np.quantile(ratios, [0.025, 0.975])
-            found[metric] = (errors / max(whole, 1), low, high)
-        return found
-
-    def _scope(self, posteriors: Posteriors) -> str:
-        folds = len(posteriors.priors)
+    def _scope(self, table: Posteriors | Attributes) -> str:
+        folds = table.rows["fold"].nunique()
         return f"Pooled over {folds} folds." if folds > 1 else "One fold."
 
-    def _row(
-        self, seed, system, stage, role, metric, labels, definition, value, low, high, n
-    ) -> dict[str, Any]:
-        paper = self.paper.get((system, stage, metric)) if role == "test" else None
+    def _row(self, seed, system, stage, role, metric, labels, definition, found) -> dict[str, Any]:
+        paper = self.paper.get((system, stage, metric, labels[0])) if role == "test" else None
         return {
             "study": self.study,
             "seed": seed,
@@ -296,11 +290,11 @@ class Evaluator:
             "label": labels[0],
             "hypothesis": labels[1],
             "definition": definition,
-            "value": float(value),
-            "low": float(low),
-            "high": float(high),
+            "value": float(found.value),
+            "low": float(found.low),
+            "high": float(found.high),
             "interval": self.interval,
-            "n": n,
+            "n": found.n,
             "paper": paper["value"] if paper else None,
             "paper_source": paper["source"] if paper else None,
         }

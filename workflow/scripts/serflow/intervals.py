@@ -39,6 +39,11 @@ class Interval:
     high: float | NDArray[np.float64]
     n: int
 
+    def at(self, cell: tuple[int, ...]) -> Interval:
+        """One number of an array of them; the empty cell is that of a single number."""
+        value, low, high = (np.asarray(x)[cell] for x in (self.value, self.low, self.high))
+        return Interval(value, low, high, self.n)
+
 
 @dataclass(frozen=True)
 class PairedInterval:
@@ -184,6 +189,54 @@ def paired_bootstrap(
     )
 
 
+def bootstrap_sums(
+    table: ArrayLike, *, seed: int, clusters: ArrayLike | None = None, resamples: int = 10_000
+) -> NDArray[np.float64]:
+    """Sums over the rows of a table, of every resample: for what is a function of sums.
+
+    Parameters
+    ----------
+    table : array of float, shape (n_utterances, n_columns)
+    seed, clusters, resamples
+        As in `bootstrap_interval`.
+
+    Returns
+    -------
+    sums : ndarray of float64, shape (resamples, n_columns)
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, there are no utterances or fewer than two clusters.
+
+    Examples
+    --------
+    >>> sums = bootstrap_sums([[1.0, 3.0], [1.0, 5.0]], seed=0, resamples=3)
+    >>> sums[:, 0].tolist()
+    [2.0, 2.0, 2.0]
+    """
+    table = np.asarray(table, dtype=np.float64)
+    if table.ndim != 2 or not len(table):
+        raise ValueError(f"table has shape {table.shape}; expected (at least 1, n_columns)")
+    if clusters is not None:
+        unit, n_units = _clusters(clusters, len(table))
+        table = np.column_stack([np.bincount(unit, column, n_units) for column in table.T])
+    return _resampled(table, np.ones(len(table), dtype=np.int64), resamples, seed)
+
+
+def _clusters(clusters: ArrayLike, n: int) -> tuple[NDArray[np.int64], int]:
+    """Index of each utterance's cluster, and how many there are."""
+    clusters = np.asarray(clusters)
+    if clusters.shape != (n,):
+        raise ValueError(f"clusters have shape {clusters.shape}; expected ({n},)")
+    names, unit = np.unique(clusters, return_inverse=True)
+    if names.size < 2:
+        raise ValueError(
+            f"all utterances are of cluster {names[0]!s}: there is nothing to resample"
+        )
+    return unit, names.size
+
+
 def _metric(name: str) -> Metric:
     if name not in METRICS:
         raise ValueError(f"unknown metric {name!r}; known are {', '.join(METRICS)}")
@@ -213,15 +266,7 @@ def _units(
         labels = np.unravel_index(joint, shape)
         unit, n_units = np.arange(joint.size), joint.size
     else:
-        clusters = np.asarray(clusters)
-        if clusters.shape != (n,):
-            raise ValueError(f"clusters have shape {clusters.shape}; expected ({n},)")
-        speakers, unit = np.unique(clusters, return_inverse=True)
-        n_units = speakers.size
-        if n_units < 2:
-            raise ValueError(
-                f"all utterances are of cluster {speakers[0]!s}: there is nothing to resample"
-            )
+        unit, n_units = _clusters(clusters, n)
         multiplicity = np.ones(n_units, dtype=np.int64)
     shape = (n_units, n_classes, n_classes)
     counts = [
@@ -237,7 +282,7 @@ def _units(
 def _resampled(
     units: NDArray, multiplicity: NDArray, resamples: int, seed: int
 ) -> NDArray[np.float64]:
-    """Confusion counts of every resample, shape (resamples, n_systems, C, C)."""
+    """Sums over the drawn units, shape (resamples, ...), of units of shape (n_units, ...)."""
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}; expected at least 1")
     rng = np.random.default_rng(seed)

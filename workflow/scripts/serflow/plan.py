@@ -314,18 +314,27 @@ class Plan:
         return [f"{base}/{system}.parquet" for system in fusion.systems]
 
     def system_settings(self, wildcards: Any) -> str:
-        """A system's own block, and the class order of its output."""
+        """A system's own block, the class order of its output, and the scale of its attributes."""
         study = self.studies[wildcards.study]
         # Where a system runs does not change what it learns.
         block = study.systems[wildcards.system].model_dump(mode="json", exclude={"resources"})
-        classes = {"classes": study.classes, "train_only": study.labels.train_only}
-        return canonical({"system": block, **classes})
+        learnt = {"classes": study.classes, "train_only": study.labels.train_only, "scale": None}
+        if study.attributes and wildcards.system in study.predicts("attributes"):
+            low, high = study.attributes.scale
+            learnt["scale"] = {"names": study.attributes.names, "low": low, "high": high}
+        return canonical({"system": block, **learnt})
+
+    def trained_folds(self, wildcards: Any) -> list[str]:
+        """Input function: the folders of a system's folds."""
+        base = f"results/{wildcards.study}/seed-{wildcards.seed}/systems/{wildcards.system}"
+        return [f"{base}/fold-{fold}" for fold in self.studies[wildcards.study].folds.names()]
 
     def posteriors(self, study: str, seed: int | str) -> dict[str, str]:
         """Every posteriors table of a study and seed: 'stage/system' -> file."""
         config = self.studies[study]
         base = f"results/{study}/seed-{seed}/posteriors"
-        names = [f"{stage}/{s}" for stage in ("raw", "rebalanced") for s in config.systems]
+        systems = config.predicts("categories")
+        names = [f"{stage}/{s}" for stage in ("raw", "rebalanced") for s in systems]
         names += [f"fused/{f}" for f in config.fusions]
         return {name: f"{base}/{name}.parquet" for name in names}
 
@@ -333,6 +342,15 @@ class Plan:
         """The posteriors tables of all seeds."""
         seeds = self.studies[study].seeds
         return [path for seed in seeds for path in self.posteriors(study, seed).values()]
+
+    def all_attributes(self, study: str) -> list[str]:
+        """The tables of predicted attributes of all seeds."""
+        config = self.studies[study]
+        return [
+            f"results/{study}/seed-{seed}/attributes/raw/{system}.parquet"
+            for seed in config.seeds
+            for system in config.predicts("attributes")
+        ]
 
     def fusion_files(self, study: str) -> list[str]:
         """The weights of every fusion and seed."""

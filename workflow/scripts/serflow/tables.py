@@ -218,6 +218,26 @@ POSTERIORS = Table(
     {"role": ("dev", "test")},
     prefix="logp_",
 )
+# Predicted attributes have the study's names, references the prefix `reference_`; both on the
+# study's scale.
+ATTRIBUTES = Table(
+    "attributes",
+    {
+        "utterance_id": TEXT,
+        "system": TEXT,
+        "fold": TEXT,
+        "role": TEXT,
+        "arousal": NUMBER,
+        "valence": NUMBER,
+        "dominance": NUMBER,
+        "reference_arousal": NUMBER,
+        "reference_valence": NUMBER,
+        "reference_dominance": NUMBER,
+    },
+    ["utterance_id", "fold"],
+    ["system", "role"],
+    {"role": ("dev", "test")},
+)
 SCORES = Table(
     "scores",
     {

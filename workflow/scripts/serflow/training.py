@@ -21,7 +21,6 @@ import peft
 import torch
 import transformers
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -35,6 +34,8 @@ from serflow.config.families.training import TrainingSettings
 from serflow.context import Context
 from serflow.errors import UserError
 from serflow.nets import weights
+from serflow.nets.losses import ATTRIBUTE_LOSSES, concordance_loss, weighted_cross_entropy
+from serflow.targets import Targets
 from serflow.training_prior import effective_prior
 
 WEIGHTS = "trained.safetensors"
@@ -67,13 +68,33 @@ class Dev:
 
     Attributes
     ----------
-    predict : callable
-        Gives the log-posteriors of the rows, shape (n, n_classes), by the network as it is now.
-    labels : ndarray of int, shape (n,)
+    outputs : callable
+        Gives the network's outputs for the rows, shape (n, n_classes + n_attributes), as it is now.
+    targets : Targets
     """
 
-    predict: Callable[[], NDArray[np.float64]]
-    labels: NDArray[np.integer]
+    outputs: Callable[[], NDArray[np.float64]]
+    targets: Targets
+
+    @property
+    def metric(self) -> str:
+        """What chooses: macro-F1 where classes are learnt, else the mean CCC."""
+        return "macro-F1" if self.targets.n_classes else "mean CCC"
+
+    def score(self) -> float:
+        """How good the network is now, by `metric`; higher is better."""
+        found = self.outputs()
+        if not self.targets.n_classes:
+            reference = torch.from_numpy(self.targets.attributes)
+            return -float(concordance_loss(torch.from_numpy(found), reference))
+        labels = self.targets.labels
+        predicted = found[:, : self.targets.n_classes].argmax(axis=1)
+        # Not serflow.metrics: a new metric there must not retrain every system.
+        return float(
+            f1_score(
+                labels, predicted, labels=np.unique(labels), average="macro", zero_division=0.0
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -130,20 +151,20 @@ def class_weights(
 def fit_network(
     net: nn.Module,
     inputs: Inputs,
-    labels: NDArray[np.integer],
+    targets: Targets,
     settings: TrainingSettings,
     context: Context,
     dev: Dev | None = None,
 ) -> Fitted:
-    """Train `net` in place with weighted cross-entropy.
+    """Train `net` in place with weighted cross-entropy, a loss of attributes, or their sum.
 
     Parameters
     ----------
     net : nn.Module
-        Gives logits, shape (batch, n_classes). Built after `seed_everything`.
+        Gives outputs, shape (batch, n_classes + n_attributes). Built after `seed_everything`.
     inputs : Inputs
-    labels : ndarray of int, shape (n,)
-        Indices into context.classes.
+    targets : Targets
+        Of the inputs, in their order.
     settings : TrainingSettings
     context : Context
         Its checkpoints folder is read and written; stale content in it is removed.
@@ -160,27 +181,28 @@ def fit_network(
         If there are fewer than two utterances, the best epoch is wanted without dev rows, or the
         loss is no longer finite.
     """
-    if len(labels) < 2:
-        raise UserError(f"training needs at least 2 utterances, the fold has {len(labels)}")
-    if settings.select == "best" and (dev is None or not len(dev.labels)):
+    if len(targets) < 2:
+        raise UserError(f"training needs at least 2 utterances, the fold has {len(targets)}")
+    if settings.select == "best" and (dev is None or not len(dev.targets)):
         raise UserError(
             "training.select is 'best', but the fold has no dev rows to choose an epoch on; "
             "use folds with a dev set, or select: last"
         )
     start = time.monotonic()
-    n_classes = len(context.classes)
-    loss_weights = class_weights(labels, n_classes, settings.class_weights)
+    loss_weights = None
+    if targets.n_classes:
+        loss_weights = class_weights(targets.labels, targets.n_classes, settings.class_weights)
     batches = Batches(
-        labels,
+        targets.labels,
         inputs.lengths,
         settings.batch_size,
         context.seed,
         bucketed=settings.batches == "bucketed",
         balanced=settings.balanced_sampling,
     )
-    fingerprint = _fingerprint(net, inputs, labels, settings, context, dev)
+    fingerprint = _fingerprint(net, inputs, targets, settings, context, dev)
     trainer = _Trainer(
-        net, _Examples(inputs, labels), batches, settings, context, loss_weights, dev, fingerprint
+        net, _Examples(inputs, targets), batches, settings, context, loss_weights, dev, fingerprint
     )
     resume = checkpoints.newest(context.checkpoints, fingerprint)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -200,8 +222,8 @@ def fit_network(
         "chosen_epoch": round(chosen / steps_per_epoch),
         "train_loss": losses[-1],
         "loss_history": losses,
-        "dev_macro_f1_history": [
-            entry["eval_macro_f1"] for entry in state.log_history if "eval_macro_f1" in entry
+        "dev_history": [
+            entry["eval_score"] for entry in state.log_history if "eval_score" in entry
         ],
         "class_weights": None if loss_weights is None else loss_weights.tolist(),
         "balanced_sampling": settings.balanced_sampling,
@@ -211,25 +233,12 @@ def fit_network(
         "resumed_at_step": int(resume.name.removeprefix(checkpoints.PREFIX)) if resume else None,
     }
     prior = effective_prior(
-        labels,
-        n_classes,
+        targets.labels,
+        len(context.classes),
         class_weight=loss_weights,
         balanced_sampling=settings.balanced_sampling,
     )
     return Fitted(prior, facts)
-
-
-def predict_log_proba(
-    net: nn.Module, inputs: Inputs, batch_size: int, bf16: bool = False
-) -> NDArray[np.float64]:
-    """Log-posteriors of all inputs, in their order; parameters as of `outputs`.
-
-    Returns
-    -------
-    ndarray of float64, shape (n, n_classes)
-        Natural logarithms.
-    """
-    return log_softmax(outputs(net, net, inputs, batch_size, bf16), axis=1)
 
 
 @torch.no_grad()
@@ -274,21 +283,24 @@ def outputs(
 
 
 class _Examples(Dataset):
-    """Inputs with labels, indexed by Draw."""
+    """Inputs with targets, indexed by Draw."""
 
-    def __init__(self, inputs: Inputs, labels: NDArray[np.integer]) -> None:
+    def __init__(self, inputs: Inputs, targets: Targets) -> None:
         self.inputs = inputs
-        self._labels = labels
+        self.targets = targets
+        self._attributes = torch.tensor(targets.attributes, dtype=torch.float32)
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.targets)
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
-        return self.inputs.item(draw), int(self._labels[draw.row])
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, int, Tensor]:
+        label = int(self.targets.labels[draw.row])
+        return self.inputs.item(draw), label, self._attributes[draw.row]
 
-    def collate(self, examples: list[tuple[Tensor, int]]) -> dict[str, Tensor]:
-        items, labels = zip(*examples, strict=True)
-        return self.inputs.collate(list(items)) | {"labels": torch.tensor(labels)}
+    def collate(self, examples: list[tuple[Tensor, int, Tensor]]) -> dict[str, Tensor]:
+        items, labels, attributes = zip(*examples, strict=True)
+        batch = self.inputs.collate(list(items))
+        return batch | {"labels": torch.tensor(labels), "attributes": torch.stack(attributes)}
 
 
 class _Trainer(transformers.Trainer):
@@ -346,8 +358,7 @@ class _Trainer(transformers.Trainer):
             args=args,
             train_dataset=examples,
             data_collator=examples.collate,
-            compute_loss_func=self._loss,
-            callbacks=[EpochEnd(settings), Progress()],
+            callbacks=[EpochEnd(settings), Progress(dev.metric if dev else "")],
         )
         self.remove_callback(PrinterCallback)
         self._batches = batches
@@ -393,37 +404,43 @@ class _Trainer(transformers.Trainer):
             )
         return self.optimizer
 
-    def _loss(
-        self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None
-    ) -> Tensor:
-        """Mean over the examples of the effective batch.
+    # What `compute_loss` gives is normalised over the whole effective batch.
+    loss_is_scaled_for_ga = True
 
-        torch's own weighted mean divides by the weights that a batch happens to hold, which makes
-        an example's weight depend on its neighbours and the effective prior unknown.
-        """
-        total = nn.functional.cross_entropy(
-            logits.float(), labels, weight=self._loss_weights, reduction="sum"
-        )
-        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], *args: Any) -> int:
+        """Examples of the effective batch."""
+        return sum(len(batch["labels"]) for batch in batch_samples)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: int | None = None,
+    ) -> Any:
+        labels, reference = inputs.pop("labels"), inputs.pop("attributes")
+        found = model(**inputs)
+        n, n_classes = len(labels), self.train_dataset.targets.n_classes
+        n_items = num_items_in_batch or n
+        loss = found.new_zeros((), dtype=torch.float32)
+        if n_classes:
+            logits = found[:, :n_classes]
+            loss = loss + weighted_cross_entropy(logits, labels, self._loss_weights, n_items)
+        if reference.shape[1]:
+            settings = self._settings
+            measured = ATTRIBUTE_LOSSES[settings.attribute_loss](found[:, n_classes:], reference)
+            share = n / n_items * (settings.attribute_weight if n_classes else 1)
+            loss = loss + share * measured
+        return (loss, found) if return_outputs else loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Score the dev rows and remember the best epoch; the first of equals wins."""
-        predicted = self._dev.predict().argmax(axis=1)
-        # Not serflow.metrics: a new metric there must not retrain every system.
-        score = float(
-            f1_score(
-                self._dev.labels,
-                predicted,
-                labels=np.unique(self._dev.labels),
-                average="macro",
-                zero_division=0.0,
-            )
-        )
+        score = self._dev.score()
         if self.state.best_metric is None or score > self.state.best_metric:
             self.state.best_metric = score
             self.state.best_global_step = self.state.global_step
-        self.log({"eval_macro_f1": score})
-        return {"eval_macro_f1": score}
+        self.log({"eval_score": score})
+        return {"eval_score": score}
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         super()._save_checkpoint(*args, **kwargs)
@@ -445,7 +462,7 @@ class _Trainer(transformers.Trainer):
 def _fingerprint(
     net: nn.Module,
     inputs: Inputs,
-    labels: NDArray[np.integer],
+    targets: Targets,
     settings: TrainingSettings,
     context: Context,
     dev: Dev | None,
@@ -454,8 +471,8 @@ def _fingerprint(
     identity = {
         "net": weights.digest(net),
         "inputs": inputs.digest(),
-        "labels": np.asarray(labels).tolist(),
-        "dev": None if dev is None else np.asarray(dev.labels).tolist(),
+        "targets": targets.digest(),
+        "dev": dev and dev.targets.digest(),
         "settings": settings.model_dump(mode="json"),
         "classes": list(context.classes),
         "seed": context.seed,

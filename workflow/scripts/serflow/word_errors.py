@@ -6,14 +6,27 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 import jiwer
+import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
+
+from serflow.intervals import Interval, bootstrap_sums, percentiles
 
 NORMALISATION = (
     "both texts after Whisper's normalisers (whisper_normalizer): for English spelling, contractions, "
     "numbers and fillers; for other languages lower case without punctuation"
 )
+
+_ERRORS = "substitutions, deletions and insertions over reference {}, pooled over utterances; "
+ERROR_RATES = {
+    "wer": ("word", "Word error rate: " + _ERRORS.format("words") + NORMALISATION + "."),
+    "cer": (
+        "character",
+        "Character error rate: " + _ERRORS.format("characters") + NORMALISATION + ".",
+    ),
+}
 
 
 def normalised(text: str, language: str) -> str:
@@ -79,3 +92,36 @@ def error_counts(
 def _errors(found: jiwer.WordOutput | jiwer.CharacterOutput) -> tuple[int, int]:
     missed = found.substitutions + found.deletions
     return missed + found.insertions, missed + found.hits
+
+
+def error_rates(
+    counts: pd.DataFrame, *, seed: int, clusters: ArrayLike | None = None, resamples: int = 10_000
+) -> dict[str, Interval]:
+    """Each error rate with its percentile bootstrap interval of 95 %, over one set of resamples.
+
+    Parameters
+    ----------
+    counts : DataFrame, shape (n, 4)
+        As `error_counts` gives them.
+    seed, clusters, resamples
+        As in `serflow.intervals.bootstrap_interval`. Of one cluster there is no interval: its ends
+        are NaN.
+
+    Returns
+    -------
+    dict of str to Interval
+        By the names of `ERROR_RATES`.
+    """
+    table = counts.to_numpy(dtype=float)
+    lone = clusters is not None and len(set(np.asarray(clusters).tolist())) < 2
+    drawn = bootstrap_sums(
+        table, seed=seed, clusters=None if lone else clusters, resamples=1 if lone else resamples
+    )
+    found = {}
+    for metric, (unit, _) in ERROR_RATES.items():
+        columns = [counts.columns.get_loc(f"{unit}_errors"), counts.columns.get_loc(f"{unit}s")]
+        errors, whole = table.sum(axis=0)[columns]
+        ratios = drawn[:, columns[0]] / np.maximum(drawn[:, columns[1]], 1)
+        low, high = (np.nan, np.nan) if lone else percentiles(ratios, 0.95)
+        found[metric] = Interval(errors / max(whole, 1), low, high, len(table))
+    return found

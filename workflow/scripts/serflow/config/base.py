@@ -10,6 +10,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StringConstraints,
     ValidationError,
     model_validator,
 )
@@ -25,6 +26,9 @@ def _each_once(values: list[int]) -> list[int]:
 
 
 Count = Annotated[int, Field(ge=1)]
+
+# Names become folder names and Snakemake wildcards: no dots, slashes or spaces.
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 # Seeds are folder names and wildcards: not negative.
 Seeds = Annotated[

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from serflow.config.asr import AsrConfig
-from serflow.config.base import Count, Seeds, Strict
+from serflow.config.audit import AuditSettings
+from serflow.config.base import Name, Seeds, Strict
 from serflow.config.corpora import SOUNDS, CorpusConfig, SoundCorpus
+from serflow.config.evaluation import IntervalSettings, PaperValue
 from serflow.config.families.embedding_backend import EmbeddingBackendConfig
 from serflow.config.families.functionals import FunctionalsConfig
 from serflow.config.families.speech_classifier import SpeechClassifierConfig
 from serflow.config.families.text_classifier import TextClassifierConfig
 from serflow.config.folds import FoldsConfig
+from serflow.config.fusions import FusionConfig, PriorSettings
+from serflow.config.labels import AttributeSettings, LabelSettings
 
-# Names become folder names and Snakemake wildcards: no dots, slashes or spaces.
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 # Between a study's name and that of one of its contrasts; no name holds it.
 CONTRAST = "."
 
@@ -24,109 +26,6 @@ SystemConfig = Annotated[
     FunctionalsConfig | SpeechClassifierConfig | TextClassifierConfig | EmbeddingBackendConfig,
     Field(discriminator="family"),
 ]
-
-
-class LabelSettings(Strict):
-    """From a corpus's own labels to the study's classes."""
-
-    map: dict[str, str] = Field({}, description="Corpus label -> class; others keep their name.")
-    drop: list[str] = Field([], description="Corpus labels whose utterances are left out.")
-    train_only: list[str] = Field(
-        [],
-        description="Further classes that systems learn and no table shows: utterances of them are "
-        "in no dev or test set, and posteriors are renormalised without them.",
-    )
-    unlabelled: Literal["fail", "drop"] = Field(
-        "fail", description="What utterances without a label (hidden test sets) do to the run."
-    )
-
-
-class Acceptance(Strict):
-    """An overlap between train, dev and test that the study knows of and stands by."""
-
-    overlap: Literal[
-        "speaker", "sentence", "session", "text", "duplicate", "near_duplicate", "unknown_speaker"
-    ]
-    between: tuple[Literal["train", "dev", "test"], Literal["train", "dev", "test"]] | None = Field(
-        None, description="The two roles; null: any two."
-    )
-    reason: Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)] = Field(
-        description="Why it may stand; printed in the report."
-    )
-
-    @model_validator(mode="after")
-    def _two_roles(self) -> Acceptance:
-        if self.between is not None and self.between[0] == self.between[1]:
-            raise ValueError(f"between names one role twice: {list(self.between)}; expected two")
-        return self
-
-
-class AuditSettings(Strict):
-    """The leakage audit: what may be shared between train, dev and test, and what is warned of."""
-
-    accept: list[Acceptance] = []
-    near_duplicates: bool = Field(
-        True, description="Look for re-encoded copies by audio fingerprints."
-    )
-    min_per_class: Count = Field(10, description="Warn of classes with fewer utterances in a role.")
-    prior_shift: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.1,
-        description="Warn when the class priors of train and test differ by more (total variation).",
-    )
-
-
-class PriorSettings(Strict):
-    """The class prior that posteriors are rebalanced to."""
-
-    target: Literal["uniform"] | dict[str, float] = "uniform"
-
-
-class InterpolationFusion(Strict):
-    """Linear interpolation of posteriors, weights from a grid over the simplex."""
-
-    method: Literal["linear_interpolation"]
-    systems: Annotated[list[Name], Field(min_length=2)]
-    stage: Literal["raw", "rebalanced"] = "rebalanced"
-    fit_on: Literal["dev", "cross_fit"]
-    step: Annotated[float, Field(gt=0, le=0.5)] = 0.05
-    objective: Literal["macro_f1", "uar", "nll"] = "macro_f1"
-
-    @model_validator(mode="after")
-    def _step_divides_one(self) -> InterpolationFusion:
-        if abs(round(1 / self.step) * self.step - 1) > 1e-9:
-            raise ValueError(f"step is {self.step}; expected 1 divided by a whole number, as 0.05")
-        return self
-
-
-class LogisticFusion(Strict):
-    """Multinomial logistic regression on log-posteriors with an L2 penalty."""
-
-    method: Literal["logistic_regression"]
-    systems: Annotated[list[Name], Field(min_length=2)]
-    stage: Literal["raw", "rebalanced"] = "rebalanced"
-    fit_on: Literal["dev", "cross_fit"]
-    C: Annotated[float, Field(gt=0)] = 1.0
-
-
-FusionConfig = Annotated[InterpolationFusion | LogisticFusion, Field(discriminator="method")]
-
-
-class IntervalSettings(Strict):
-    """Percentile bootstrap of the test rows."""
-
-    resamples: Annotated[int, Field(ge=100)] = 10_000
-    unit: Literal["utterance", "speaker"] = "utterance"
-    seed: Annotated[int, Field(ge=0)] = 0
-
-
-class PaperValue(Strict):
-    """A published value to print beside ours."""
-
-    system: str
-    stage: Literal["raw", "rebalanced", "fused"]
-    metric: Literal["macro_f1", "micro_f1", "uar", "wa", "hard_eer", "eer"]
-    value: float
-    source: str
 
 
 class Contrast(Strict):
@@ -150,6 +49,9 @@ class StudyConfig(Strict):
         list[str],
     ] = Field({}, description="Column of the utterance table -> values whose utterances stay in.")
     labels: LabelSettings = LabelSettings()
+    attributes: AttributeSettings | None = Field(
+        None, description="Ratings to predict; needed when a system predicts attributes."
+    )
     folds: FoldsConfig
     audit: AuditSettings = AuditSettings()
     contrasts: dict[Name, Contrast] = Field(
@@ -211,6 +113,10 @@ class StudyConfig(Strict):
         """What systems mix into training speech: name -> corpus."""
         named = [name for system in self.systems.values() for name in _mixed_in(system)]
         return {name: self.sounds.get(name) or SOUNDS[name](source=name) for name in named}
+
+    def predicts(self, what: Literal["categories", "attributes"]) -> list[str]:
+        """Names of the systems that predict categories, or attributes."""
+        return [name for name, x in self.systems.items() if x.predicts in (what, "both")]
 
     def transcription(self, system: str) -> str | None:
         """Name of the transcription that a system reads; None for one that reads no text."""
@@ -289,14 +195,32 @@ class StudyConfig(Strict):
                         f"systems.{name}.augmentation names corpus {corpus!r}, which is not one of "
                         f"'sounds': {known}"
                     )
-            training = getattr(system, "training", None)
-            if training is not None and training.select == "best" and not self.has_dev:
+            phases = getattr(system, "phases", [system])
+            trainings = [phase.training for phase in phases if hasattr(phase, "training")]
+            if any(training.select == "best" for training in trainings) and not self.has_dev:
                 raise ValueError(
                     f"systems.{name}.training.select is 'best', but folds have no dev rows "
                     "to choose an epoch on; set folds.dev, or select: last"
                 )
+        rated = self.predicts("attributes")
+        if rated and self.attributes is None:
+            raise ValueError(
+                f"systems.{rated[0]} predicts attributes, but the study has no 'attributes': say "
+                "their scale, as `attributes: {scale: [1, 7]}`"
+            )
+        if not self.predicts("categories"):
+            raise ValueError(
+                "no system predicts categories: give at least one, as `predicts: both`; the tables "
+                "of a study start from its classes"
+            )
         for name, fusion in self.fusions.items():
             unknown = [s for s in fusion.systems if s not in self.systems]
+            mute = [s for s in fusion.systems if s not in {*unknown, *self.predicts("categories")}]
+            if mute:
+                raise ValueError(
+                    f"fusions.{name} names {mute[0]!r}, which predicts attributes alone and has no "
+                    "posteriors"
+                )
             if len(set(fusion.systems)) < len(fusion.systems):
                 raise ValueError(f"fusions.{name} names a system twice: {fusion.systems}")
             if unknown:

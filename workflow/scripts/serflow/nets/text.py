@@ -23,7 +23,8 @@ class TextNet(nn.Module):
     ----------
     source : str
         Hub id or local folder.
-    n_classes : int
+    n_outputs : int
+        Classes and attributes together.
     adaptation : {"full", "lora", "frozen"}
         Of the language model; the head is always trained.
     lora : Lora, optional
@@ -39,7 +40,7 @@ class TextNet(nn.Module):
     def __init__(
         self,
         source: str,
-        n_classes: int,
+        n_outputs: int,
         adaptation: Adaptation = "full",
         lora: Lora | None = None,
         gradient_checkpointing: bool = False,
@@ -49,7 +50,7 @@ class TextNet(nn.Module):
         with loading(source, "language model"):
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 source,
-                num_labels=n_classes,
+                num_labels=n_outputs,
                 ignore_mismatched_sizes=True,
                 dtype=dtype,
                 **SAFE_WEIGHTS,
@@ -84,7 +85,7 @@ class TextNet(nn.Module):
         return self
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """Logits, shape (batch, n_classes).
+        """Outputs, shape (batch, n_outputs).
 
         Parameters
         ----------

@@ -14,12 +14,13 @@ def number(value: float | None, digits: int = 3) -> str:
 
     Examples
     --------
-    >>> number(0.12345), number(None)
-    ('0.123', '–')
+    >>> number(0.12345), number(-0.0001), number(None)
+    ('0.123', '0.000', '–')
     """
     if value is None or math.isnan(value):
         return DASH
-    return f"{value:.{digits}f}".replace("-", MINUS)
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", MINUS)
 
 
 def signed(value: float, digits: int = 3) -> str:

@@ -11,10 +11,10 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from serflow.report import leakage, sections, transcripts
-from serflow.report.figures import Figure
+from serflow.report import attributes, leakage, sections, transcripts
 from serflow.report.formats import count, listing, number, percent, without_folders
 from serflow.report.headline import headline
+from serflow.report.panels import Figure
 from serflow.report.provenance import Provenance
 from serflow.report.results import Results
 
@@ -53,14 +53,12 @@ def render(results: Results, figures: Mapping[str, Figure], provenance: Provenan
         keep_trailing_newline=True,
     )
     shown = {
-        name: [
-            _Shown(panel.title, Markup(svg))
-            for panel, svg in zip(figure.panels, figure.inline(), strict=True)
-        ]
+        name: _panels(figure)
         for name, figure in figures.items()
         if name != "confusions"  # a table on the page, as it is read cell by cell
     }
     curves = {panel.title: panel.svg for panel in shown["interpolation"]}
+    rated = attributes.section(results)
     table, sources = sections.scores_table(results)
     return environment.get_template("page.html.j2").render(
         style=Markup((FOLDER / "style.css").read_text(encoding="utf-8")),
@@ -82,6 +80,8 @@ def render(results: Results, figures: Mapping[str, Figure], provenance: Provenan
         chance=number(1 / len(results.classes)),
         priors=[(system, sections.priors_table(results, system)) for system in results.systems],
         target=_target(results),
+        attributes=rated,
+        attribute_panels=_panels(rated.figure) if rated else [],
         asr=transcripts.section(results),
         corpora=sections.corpora_table(results),
         folds=sections.folds_table(results),
@@ -94,11 +94,18 @@ def render(results: Results, figures: Mapping[str, Figure], provenance: Provenan
         n_skipped=len(results.skipped),
         provenance=provenance,
         costs=sections.costs_table(provenance.costs),
-        fits=sections.facts_table(provenance.facts, results.systems),
+        fits=sections.facts_table(provenance.facts, list(results.config.systems)),
         downloads=sections.downloads_table(provenance.downloads),
         digests=sections.digests_table(results),
         settings=settings_text(results),
     )
+
+
+def _panels(figure: Figure) -> list[_Shown]:
+    return [
+        _Shown(panel.title, Markup(svg))
+        for panel, svg in zip(figure.panels, figure.inline(), strict=True)
+    ]
 
 
 def settings_text(results: Results) -> str:

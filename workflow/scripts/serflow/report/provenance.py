@@ -44,8 +44,11 @@ STAGES = {
     "select_utterances": "Select utterances",
     "assign_folds": "Assign folds",
     "audit_leakage": "Audit leakage",
+    "extract_layer_means": "Hear with frozen encoders",
     "train_fold": "Train and predict",
+    "embed_fold": "Embed",
     "export_posteriors": "Export posteriors",
+    "export_attributes": "Export attributes",
     "rebalance_posteriors": "Rebalance",
     "fuse_systems": "Fuse",
     "evaluate_study": "Evaluate",
@@ -157,9 +160,10 @@ def collect(
     records : iterable of Path
         `download.json` of each corpus that was downloaded.
     """
+    tables = [*results.posteriors.items(), *results.attributes.items()]
     folds = {
-        (seed, system): list(table.priors)
-        for (seed, stage, system), table in results.posteriors.items()
+        (seed, system): sorted(set(table.rows["fold"]))
+        for (seed, stage, system), table in tables
         if stage == "raw"
     }
     return Provenance(
@@ -251,7 +255,7 @@ def facts(
     found: dict[str, dict[str, list[Any]]] = {}
     for (seed, system), names in folds.items():
         for fold in names:
-            path = folder / f"seed-{seed}" / "systems" / system / f"fold-{fold}.json"
+            path = folder / f"seed-{seed}" / "systems" / system / f"fold-{fold}" / "facts.json"
             if path.is_file():
                 for name, value in _flat(json.loads(path.read_text(encoding="utf-8"))):
                     found.setdefault(name, {}).setdefault(system, []).append(value)
@@ -315,6 +319,9 @@ def _needed(config: StudyConfig) -> Iterator[tuple[str, str]]:
         **dict.fromkeys(("assign_shards", "transcribe_shard", "join_transcripts"), recognised),
         "copy_reference_texts": "reference" in engines,
         "fuse_systems": bool(config.fusions),
+        "export_attributes": bool(config.predicts("attributes")),
+        "extract_layer_means": any("layer_means" in x.inputs for x in config.systems.values()),
+        "embed_fold": any("embeddings" in x.inputs for x in config.systems.values()),
         **{rule: _uses_model(config, folder) for rule, folder in MODELS.items()},
     }
     for rule in STAGES:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from serflow.attributes import Attributes, read_attributes
 from serflow.config.study import CONTRAST, StudyConfig
 from serflow.leakage.audit import AUDIT
 from serflow.posteriors import Posteriors, read_posteriors
@@ -70,6 +71,7 @@ class Results:
         By transcription, the facts of each of its jobs: model, device, seconds of audio and time.
     contrasts : mapping of str to ContrastResults
         By the contrast's name in the study.
+    attributes : mapping of (seed, stage, system) to Attributes
     """
 
     study: str
@@ -88,6 +90,7 @@ class Results:
     transcripts: pd.DataFrame | None = None
     asr_jobs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     contrasts: Mapping[str, ContrastResults] = field(default_factory=dict)
+    attributes: Mapping[tuple[int, str, str], Attributes] = field(default_factory=dict)
 
     @cached_property
     def seeds(self) -> list[int]:
@@ -108,7 +111,7 @@ class Results:
 
     @cached_property
     def systems(self) -> list[str]:
-        """The single systems."""
+        """The single systems that predict categories."""
         return list(dict.fromkeys(system for system, stage in self.tables if stage != "fused"))
 
     @cached_property
@@ -206,6 +209,7 @@ def read_results(
     audit: str,
     dropped: str,
     skipped: Iterable[str],
+    attributes: Iterable[str] = (),
     fusions: Iterable[str] = (),
     transcripts: Iterable[str] = (),
     contrast_scores: Iterable[str] = (),
@@ -220,6 +224,10 @@ def read_results(
     for path in map(Path, posteriors):
         table = read_posteriors(path)
         tables[table.seed, path.parent.name, path.stem] = table
+    rated = {}
+    for path in map(Path, attributes):
+        table = read_attributes(path)
+        rated[table.seed, path.parent.name, path.stem] = table
     fitted = {}
     for path in map(Path, fusions):
         fitted[int(path.parts[-3].removeprefix("seed-")), path.stem] = _json(path)
@@ -254,6 +262,7 @@ def read_results(
         transcripts=pd.concat(texts, ignore_index=True) if texts else None,
         asr_jobs=jobs,
         contrasts=contrasts,
+        attributes=rated,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from serflow.concordance import TITLES
 from serflow.equal_error import EER
 from serflow.folds import describe
 from serflow.metrics import METRICS
@@ -116,7 +117,7 @@ def scores_table(results: Results) -> tuple[Table, list[str]]:
                     continue
                 is_best = role == "test" and abs(score.value - best[metric.name]) < 1e-12
                 row.append(
-                    Cell(number(score.value), spread(score), is_best, _paper(score, sources))
+                    Cell(number(score.value), spread(score), is_best, paper_value(score, sources))
                 )
         row += [_n(results.score(system, stage, role, "wa")) for role in roles]
         rows.append(row)
@@ -128,7 +129,8 @@ def scores_table(results: Results) -> tuple[Table, list[str]]:
 def definitions(results: Results) -> list[tuple[str, str]]:
     """Title and definition of each metric, as the scores table has them."""
     found = results.scores.drop_duplicates("metric").set_index("metric")["definition"]
-    titles = {metric.name: metric.title for metric in [*METRICS.values(), EER]} | {"wer": "WER"}
+    titles = {metric.name: metric.title for metric in [*METRICS.values(), EER]}
+    titles |= {"wer": "WER", "cer": "CER", **TITLES}
     return [(titles.get(str(name), str(name)), text) for name, text in found.items()]
 
 
@@ -397,7 +399,8 @@ def _n(score: Any) -> str:
     return DASH if score is None else count(score.n)
 
 
-def _paper(score: Any, sources: list[str]) -> str:
+def paper_value(score: Any, sources: list[str]) -> str:
+    """The published value beside a score, with the number of its source, which is added to them."""
     if score.paper is None or pd.isna(score.paper):
         return ""
     source = str(score.paper_source or "")

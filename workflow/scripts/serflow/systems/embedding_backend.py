@@ -16,7 +16,7 @@ from serflow.context import Context
 from serflow.embedding_backend import EmbeddingBackend
 from serflow.errors import UserError
 from serflow.systems import saved
-from serflow.systems.interface import Examples
+from serflow.systems.interface import Examples, Predicted
 
 
 class BackendSystem:
@@ -62,11 +62,11 @@ class BackendSystem:
         }
         return self
 
-    def predict_log_proba(self, examples: Examples) -> NDArray[np.float64]:
-        """Log-posteriors of the scored classes, shape (n, n_scored)."""
+    def predict(self, examples: Examples) -> Predicted:
+        """Posteriors of the scored classes."""
         if not len(examples):
-            return np.empty((0, self.context.n_scored))
-        return self.backend_.predict_log_proba(examples.embeddings)
+            return Predicted(np.empty((0, self.context.n_scored)))
+        return Predicted(self.backend_.predict_log_proba(examples.embeddings))
 
     def save(self, folder: Path) -> None:
         """Write what it is: with the embeddings, fitting anew takes seconds."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
+from serflow.attributes import Attributes, Scale
 from serflow.audio import AudioStore
 from serflow.digests import canonical, digest
 from serflow.errors import UserError, name_some
@@ -30,6 +31,8 @@ class Fold:
         The study's, in its order.
     train_only : sequence of str
         Further classes of training rows; they follow the others in the systems' own order.
+    scale : Scale or None
+        The study's attributes; None for a study without.
     audio : AudioStore or None
     functionals : DataFrame or None
         Indexed by utterance id.
@@ -43,6 +46,7 @@ class Fold:
     rows: pd.DataFrame
     classes: Sequence[str]
     train_only: Sequence[str] = ()
+    scale: Scale | None = None
     audio: AudioStore | None = None
     functionals: pd.DataFrame | None = None
     texts: pd.Series | None = None
@@ -73,11 +77,18 @@ class Fold:
             texts=None if self.texts is None else self.texts.loc[ids].tolist(),
             layer_means=None if self.layer_means is None else self.layer_means.rows(ids),
             embeddings=None if self.embeddings is None else self.embeddings.loc[ids].to_numpy(),
+            attributes=None if self.scale is None else self.ratings(rows),
         )
+
+    def ratings(self, rows: pd.DataFrame) -> NDArray[np.float64]:
+        """What raters say of some rows, shape (n, n_attributes); NaN where they say nothing."""
+        return rows[list(self.scale.names)].to_numpy(dtype=float)
 
     def data_digest(self) -> str:
         """Digest of all that training sees, so that no checkpoint outlives its data."""
-        rows = self.rows[["utterance_id", "role", "label", "audio_digest"]].fillna("")
+        attributes = list(self.scale.names) if self.scale else []
+        columns = ["utterance_id", "role", "label", "audio_digest", *attributes]
+        rows = self.rows[columns].fillna("")
         ids = rows["utterance_id"].tolist()
         texts = [] if self.texts is None else self.texts.loc[ids].tolist()
         features = (
@@ -92,6 +103,7 @@ def join_fold(
     fold: str,
     classes: Sequence[str],
     train_only: Sequence[str] = (),
+    scale: Scale | None = None,
     **inputs,
 ) -> Fold:
     """Join the utterances with their roles in `fold`; `inputs` are those of `Fold`."""
@@ -111,36 +123,65 @@ def join_fold(
     absent = [c for c in learnt if not ((rows["role"] == "train") & (rows["label"] == c)).any()]
     if absent:
         raise UserError(f"fold {fold} has no training row of class {name_some(absent)}")
-    return Fold(rows, classes, train_only, **inputs)
+    if scale is not None:
+        _check_ratings(rows, scale)
+    return Fold(rows, classes, train_only, scale, **inputs)
+
+
+def _check_ratings(rows: pd.DataFrame, scale: Scale) -> None:
+    values = rows[list(scale.names)]
+    outside = ((values < scale.low) | (values > scale.high)).any(axis=1)
+    if outside.any():
+        raise UserError(
+            f"the {', '.join(scale.names)} of {outside.sum()} utterances are outside the scale of "
+            f"{scale.low:g} to {scale.high:g}: {name_some(rows['utterance_id'][outside])}. Correct "
+            "attributes.scale in the study, or the corpus"
+        )
+    for name in scale.names:
+        n = int(values.loc[rows["role"] == "train", name].notna().sum())
+        if n < 2:
+            raise UserError(
+                f"{n} training utterances have a value of {name}, which attributes.names asks for: "
+                "take it out there, or give the corpus's own"
+            )
 
 
 def train_and_score(
     system: System, name: str, fold: Fold, seed: int, system_digest: str
-) -> tuple[Posteriors, Mapping[str, object]]:
+) -> dict[str, Posteriors | Attributes]:
     """Fit on the train rows (dev rows may choose the epoch) and predict dev and test rows.
 
     Returns
     -------
-    posteriors : Posteriors
-    facts : mapping
-        The system's own facts, as JSON.
+    dict
+        The tables of what the system predicts: 'posteriors', 'attributes', or both.
     """
     dev = fold.examples("dev")
     system.fit(fold.examples("train"), dev if len(dev) else None)
-    scored = fold.examples("dev", "test").without_labels()
-    log_proba = _renormalised(system.predict_log_proba(scored), len(fold.classes))
-    prior = np.asarray(system.train_prior_, dtype=float)[: len(fold.classes)]
+    predicted = system.predict(fold.examples("dev", "test").without_labels())
     rows = fold.rows[fold.rows["role"].isin(["dev", "test"])]
-    rows = rows.assign(system=name)[["utterance_id", "system", "fold", "role", "label"]]
-    posteriors = Posteriors(
-        rows=rows.reset_index(drop=True),
-        log_proba=log_proba,
-        classes=tuple(fold.classes),
-        priors={str(rows["fold"].iloc[0]): prior / prior.sum()},
-        seed=seed,
-        system_digest=system_digest,
-    )
-    return posteriors, system.facts_
+    rows = rows.assign(system=name).reset_index(drop=True)
+    tables: dict[str, Posteriors | Attributes] = {}
+    if predicted.log_proba is not None:
+        prior = np.asarray(system.train_prior_, dtype=float)[: len(fold.classes)]
+        tables["posteriors"] = Posteriors(
+            rows=rows[["utterance_id", "system", "fold", "role", "label"]],
+            log_proba=_renormalised(predicted.log_proba, len(fold.classes)),
+            classes=tuple(fold.classes),
+            priors={str(rows["fold"].iloc[0]): prior / prior.sum()},
+            seed=seed,
+            system_digest=system_digest,
+        )
+    if predicted.attributes is not None:
+        tables["attributes"] = Attributes(
+            rows=rows[["utterance_id", "system", "fold", "role"]],
+            predicted=predicted.attributes,
+            reference=fold.ratings(rows),
+            scale=fold.scale,
+            seed=seed,
+            system_digest=system_digest,
+        )
+    return tables
 
 
 def _renormalised(log_proba: ArrayLike, n_classes: int) -> NDArray[np.float64]:

@@ -26,7 +26,7 @@ from serflow.config.families.functionals import FunctionalsConfig
 from serflow.context import Context
 from serflow.errors import UserError
 from serflow.systems import saved
-from serflow.systems.interface import Examples
+from serflow.systems.interface import Examples, Predicted
 
 
 def build(settings: dict[str, Any], context: Context) -> Functionals:
@@ -67,11 +67,11 @@ class Functionals:
         }
         return self
 
-    def predict_log_proba(self, examples: Examples) -> np.ndarray:
-        """Log-posteriors, shape (n, n_classes)."""
+    def predict(self, examples: Examples) -> Predicted:
+        """Posteriors."""
         proba = self.model_.predict_proba(self.scaler_.transform(examples.functionals))
         with np.errstate(divide="ignore"):
-            return np.log(proba)
+            return Predicted(np.log(proba))
 
     def save(self, folder: Path) -> None:
         """Write what was chosen: with it, fitting anew takes seconds."""

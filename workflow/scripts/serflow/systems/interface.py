@@ -45,6 +45,8 @@ class Examples:
         Of another system's network.
     genders : ndarray of object, shape (n,), or None
         None or NaN where it is not known.
+    attributes : ndarray of float, shape (n, n_attributes), or None
+        What raters say, on the study's scale; NaN where they say nothing. None as labels are.
     """
 
     utterance_ids: list[str]
@@ -56,6 +58,7 @@ class Examples:
     layer_means: Rows | None = None
     embeddings: np.ndarray | None = None
     genders: np.ndarray | None = None
+    attributes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.utterance_ids)
@@ -67,11 +70,28 @@ class Examples:
 
     def without_labels(self) -> Examples:
         """The same examples, to be predicted."""
-        return replace(self, labels=None)
+        return replace(self, labels=None, attributes=None)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a system says of some utterances, in their order; None of what it does not predict.
+
+    Attributes
+    ----------
+    log_proba : ndarray of float, shape (n, n_classes), or None
+        Log-posteriors, natural logarithm; without the columns of classes that are never scored
+        where the system does not know them.
+    attributes : ndarray of float, shape (n, n_attributes), or None
+        On the study's scale, within its ends.
+    """
+
+    log_proba: np.ndarray | None = None
+    attributes: np.ndarray | None = None
 
 
 class System(Protocol):
-    """A trainable classifier of utterances."""
+    """A trainable classifier or rater of utterances."""
 
     train_prior_: np.ndarray
     """ndarray of float, shape (n_classes,): the prior the system was EFFECTIVELY trained with,
@@ -83,11 +103,8 @@ class System(Protocol):
     def fit(self, train: Examples, dev: Examples | None) -> System:
         """Train; `dev` has labels and may choose the epoch, never more."""
 
-    def predict_log_proba(self, examples: Examples) -> np.ndarray:
-        """Log-posteriors, shape (n, n_classes), natural logarithm, rows in the given order.
-
-        Without the columns of classes that are never scored where the system does not know them.
-        """
+    def predict(self, examples: Examples) -> Predicted:
+        """Posteriors, attributes or both: the same as without the other examples."""
 
     def save(self, folder: Path) -> None:
         """Write all that predicting once more needs; see `serflow.systems.saved`."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from serflow.attributes import Scale
 from serflow.context import Context
 from serflow.errors import UserError
 from serflow.files import write_text
@@ -41,6 +43,7 @@ def write_record(
         "classes": list(context.classes),
         "train_only": context.train_only,
         "seed": context.seed,
+        "scale": context.scale and asdict(context.scale),
         "train_prior": np.asarray(prior).tolist(),
         **more,
     }
@@ -71,7 +74,12 @@ def load(folder: Path, models: Sequence[str] = (), threads: int = 1) -> System:
         ) from None
     settings = record["settings"] | ({"model": models[0]} if models else {})
     context = Context(
-        record["classes"], record["seed"], folder, threads, train_only=record["train_only"]
+        record["classes"],
+        record["seed"],
+        folder,
+        threads,
+        train_only=record["train_only"],
+        scale=record["scale"] and Scale(**record["scale"]),
     )
     family = import_module(f"serflow.systems.{settings['family']}")
     if not hasattr(family, "load"):

@@ -6,25 +6,24 @@ kin: encoder, adaptation, layers, pooling, head, crops and training are settings
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+from torch import nn
 
 from serflow import training
-from serflow.audio import SAMPLE_RATE, AudioStore
+from serflow.audio import SAMPLE_RATE
 from serflow.augmenter import Augmenter
-from serflow.batching import Draw
-from serflow.config.families.speech_classifier import CropSettings, SpeechClassifierConfig
+from serflow.config.families.speech_classifier import (
+    CropSettings,
+    PhaseSettings,
+    SpeechClassifierConfig,
+)
 from serflow.context import Context
-from serflow.layer_means import Rows
 from serflow.nets import weights
 from serflow.nets.adaptation import Adapters, Lora
 from serflow.nets.encoders import FrontEnd, SpeechEncoder
@@ -34,167 +33,10 @@ from serflow.nets.means import MeansNet
 from serflow.nets.pooling import build_pooling
 from serflow.nets.speech import SpeechNet, load_head
 from serflow.systems import saved
-from serflow.systems.interface import Examples
-
-# Features of whole utterances are the same in every epoch and are kept up to this many bytes.
-CACHE_BYTES = 2 << 30
-
-DIGEST_SAMPLES = 64
-
-
-class Spans:
-    """Stretches of audio as network inputs; meets `training.Inputs`.
-
-    Parameters
-    ----------
-    audio : AudioStore
-    spans : list of (utterance id, first sample, end sample)
-    front_end : FrontEnd
-    augmenter : Augmenter, optional
-        For training rows.
-    """
-
-    def __init__(
-        self,
-        audio: AudioStore,
-        spans: list[tuple[str, int, int]],
-        front_end: FrontEnd,
-        augmenter: Augmenter | None = None,
-    ) -> None:
-        self.varies = augmenter is not None
-        self._audio = audio
-        self._spans = spans
-        self._front_end = front_end
-        self._augmenter = augmenter
-        self._kept: dict[int, Tensor] = {}
-        self._room = CACHE_BYTES
-
-    def __len__(self) -> int:
-        return len(self._spans)
-
-    def span(self, draw: Draw) -> tuple[str, int, int]:
-        """Utterance id, first and end sample of an example."""
-        return self._spans[draw.row]
-
-    def lengths(self, draws: list[Draw]) -> NDArray[np.float64]:
-        """Samples of each example, shape (n,)."""
-        lengths = [end - first for _, first, end in map(self.span, draws)]
-        if self._augmenter:
-            lengths = [
-                self._augmenter.length(n, draw) for n, draw in zip(lengths, draws, strict=True)
-            ]
-        return np.array(lengths, dtype=np.float64)
-
-    def item(self, draw: Draw) -> Tensor:
-        """Features of one example, shape (time,) or (time, features)."""
-        if draw.row in self._kept:
-            return self._kept[draw.row]
-        name, first, end = self.span(draw)
-        samples = self._audio.samples(name)[first:end]
-        if self._augmenter:
-            samples = self._augmenter(samples, draw)
-        features = self._front_end(samples)
-        size = features.numel() * features.element_size()
-        if self._front_end.costly and not self.varies and size <= self._room:
-            self._room -= size
-            self._kept[draw.row] = features
-        return features
-
-    def collate(self, items: list[Tensor]) -> dict[str, Tensor]:
-        """Right-pad with zeros: inputs (batch, time, ...) and mask (batch, time) of bool."""
-        lengths = torch.tensor([len(item) for item in items])
-        mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
-        return {"inputs": pad_sequence(items, batch_first=True), "mask": mask}
-
-    def digest(self) -> str:
-        """Digest of the spans, of some samples of each, and of what is mixed in."""
-        state = hashlib.sha256(self._augmenter.digest().encode() if self._augmenter else b"")
-        for name, first, end in self._spans:
-            middle = (first + end) // 2
-            some = self._audio.samples(name)[middle : middle + DIGEST_SAMPLES]
-            state.update(f"{name} {first} {end}".encode())
-            state.update(np.ascontiguousarray(some).tobytes())
-        return state.hexdigest()
-
-
-class Crops(Spans):
-    """Random chunks of utterances, a function of (seed, epoch, position) alone.
-
-    Parameters
-    ----------
-    audio : AudioStore
-    spans : list of (utterance id, 0, samples)
-    front_end : FrontEnd
-    min_samples, max_samples : int
-        A chunk's length is drawn uniformly between them, its place uniformly in the utterance; a
-        shorter utterance is taken whole.
-    seed : int
-    augmenter : Augmenter, optional
-        What it does to a chunk does not count for the chunk's length.
-
-    References
-    ----------
-    TalTech, Odyssey 2024, section 3.1: "random 2 to 4 second chunks".
-    """
-
-    def __init__(
-        self,
-        audio: AudioStore,
-        spans: list[tuple[str, int, int]],
-        front_end: FrontEnd,
-        min_samples: int,
-        max_samples: int,
-        seed: int,
-        augmenter: Augmenter | None = None,
-    ) -> None:
-        super().__init__(audio, spans, front_end, augmenter)
-        self.varies = True
-        self._range = (min_samples, max_samples)
-        self._seed = seed
-
-    def span(self, draw: Draw) -> tuple[str, int, int]:
-        """Utterance id, first and end sample of the example's chunk."""
-        name, _, n = super().span(draw)
-        rng = np.random.default_rng([self._seed, draw.epoch, draw.position])
-        length = int(rng.integers(self._range[0], self._range[1], endpoint=True))
-        if length >= n:
-            return name, 0, n
-        first = int(rng.integers(0, n - length, endpoint=True))
-        return name, first, first + length
-
-
-class Means:
-    """Layer means as network inputs; meets `training.Inputs`.
-
-    Parameters
-    ----------
-    rows : Rows
-    """
-
-    varies = False
-
-    def __init__(self, rows: Rows) -> None:
-        self._rows = torch.from_numpy(rows.values)
-        self._samples = rows.samples.astype(np.float64)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def lengths(self, draws: list[Draw]) -> NDArray[np.float64]:
-        """Samples of each example's utterance, shape (n,)."""
-        return self._samples[[draw.row for draw in draws]]
-
-    def item(self, draw: Draw) -> Tensor:
-        """Layer means of one example."""
-        return self._rows[draw.row]
-
-    def collate(self, items: list[Tensor]) -> dict[str, Tensor]:
-        """Stack: means (batch, depths + 1, size)."""
-        return {"means": torch.stack(items)}
-
-    def digest(self) -> str:
-        """Digest of some values of each."""
-        return hashlib.sha256(self._rows[:, :, :8].numpy().tobytes()).hexdigest()
+from serflow.systems.interface import Examples, Predicted
+from serflow.systems.outputs import Columns
+from serflow.systems.speech_inputs import Crops, Means, Spans
+from serflow.training import Inputs
 
 
 class SpeechClassifier:
@@ -212,37 +54,40 @@ class SpeechClassifier:
     def __init__(self, settings: SpeechClassifierConfig, context: Context) -> None:
         self.settings = settings
         self.context = context
+        self.columns = Columns(settings.predicts, context)
 
     def fit(self, train: Examples, dev: Examples | None = None) -> SpeechClassifier:
-        """Train on the labelled rows; dev rows choose the epoch if the settings say so."""
+        """Train on the labelled rows, phase by phase; dev rows choose each one's epoch if asked."""
         training.seed_everything(self.context)
         self._build()
-        self.augmenter_ = None
-        if train.layer_means is None:
-            net, inputs = self.net_, self._training_inputs(train)
-        else:
-            net = MeansNet(self.net_.layers, self.net_.head)
-            inputs = Means(train.layer_means)
-        on_dev = None
-        if dev is not None and len(dev) and self.settings.training.select == "best":
-            on_dev = training.Dev(self._scorer(dev), dev.labels)
-        fitted = training.fit_network(
-            net, inputs, train.labels, self.settings.training, self.context, on_dev
-        )
+        learnt = self.columns.targets(train)
+        histories = []
+        for number, phase in enumerate(self.settings.phases):
+            on_dev = None
+            if dev is not None and len(dev) and phase.training.select == "best":
+                on_dev = training.Dev(self._scorer(dev), self.columns.targets(dev))
+            net, inputs = self._trained_on(train, phase)
+            fitted = training.fit_network(
+                net, inputs, learnt, phase.training, self.context.phase(number), on_dev
+            )
+            histories.append(fitted.facts)
         self.train_prior_ = fitted.prior
-        self.facts_ = fitted.facts | {"head_from_checkpoint": ", ".join(self._copied) or "nothing"}
+        self.facts_ = histories[-1] | {
+            "head_from_checkpoint": ", ".join(self._copied) or "nothing",
+            "earlier_phases": histories[:-1],
+        }
+        if learnt.n_attributes:
+            self.facts_["unrated_utterances"] = learnt.unrated
         if self.augmenter_:
-            chosen = self.settings.training
             self.facts_["augmentation"] = self.augmenter_.facts(
-                len(train), chosen.batch_size, chosen.epochs
+                len(train), phase.training.batch_size, phase.training.epochs
             )
         return self
 
-    def predict_log_proba(self, examples: Examples) -> NDArray[np.float64]:
-        """Log-posteriors, shape (n, n_classes); those of a long utterance's chunks are averaged."""
-        if not len(examples):
-            return np.empty((0, len(self.context.classes)))
-        return self._scorer(examples)()
+    def predict(self, examples: Examples) -> Predicted:
+        """Posteriors and attributes; those of a long utterance's chunks are averaged."""
+        found = self._scorer(examples)() if len(examples) else np.empty((0, len(self.columns)))
+        return self.columns.predicted(found)
 
     def embed(self, examples: Examples) -> NDArray[np.float64]:
         """Embeddings, shape (n, hidden); those of a long utterance's chunks are averaged."""
@@ -274,7 +119,7 @@ class SpeechClassifier:
             return lambda: self._score(*chunks)
         net, inputs = MeansNet(self.net_.layers, self.net_.head), Means(examples.layer_means)
         size = self.settings.training.batch_size
-        return lambda: training.predict_log_proba(net, inputs, size)
+        return lambda: self.columns.normalised(training.outputs(net, net, inputs, size))
 
     def _build(self) -> None:
         settings, head = self.settings, self.settings.head
@@ -292,28 +137,35 @@ class SpeechClassifier:
         )
         pooling = build_pooling(head.pooling, encoder.output_size, head.bottleneck)
         top = build_head(
-            head.type, pooling.output_size, head.hidden, len(self.context.classes), head.dropout
+            head.type,
+            pooling.output_size,
+            hidden=head.hidden,
+            n_classes=self.columns.n_classes,
+            n_attributes=self.columns.n_attributes,
+            dropout=head.dropout,
         )
         layers = WeightedSum(encoder.depth) if head.layers == "weighted_sum" else None
         net = SpeechNet(encoder, pooling, top, layers)
         self._copied = load_head(net, settings.model) if settings.initial == "pretrained" else []
         self.net_ = net.to(training.device())
         self.front_end_ = FrontEnd(settings.model)
-
-    def _training_inputs(self, examples: Examples) -> Spans:
-        self.augmenter_ = self.settings.augmentation and Augmenter(
-            self.settings.augmentation, self.context.sounds, self.context.seed
+        self.augmenter_ = settings.augmentation and Augmenter(
+            settings.augmentation, self.context.sounds, self.context.seed
         )
-        spans = _whole(examples)
-        crop = self.settings.crop
+
+    def _trained_on(self, examples: Examples, phase: PhaseSettings) -> tuple[nn.Module, Inputs]:
+        """The part of the network that a phase trains, and what it is given."""
+        if examples.layer_means is not None:
+            return MeansNet(self.net_.layers, self.net_.head), Means(examples.layer_means)
+        spans, crop = _whole(examples), phase.crop
         if crop is None:
             # Too long to train on whole: a chunk of the length that is also scored at once.
             slowest = self.settings.augmentation.slowest() if self.settings.augmentation else 1
             longest = self.settings.max_seconds * slowest
             if all(end <= round(longest * SAMPLE_RATE) for _, _, end in spans):
-                return Spans(examples.audio, spans, self.front_end_, self.augmenter_)
+                return self.net_, Spans(examples.audio, spans, self.front_end_, self.augmenter_)
             crop = CropSettings(min_s=longest, max_s=longest)
-        return Crops(
+        return self.net_, Crops(
             examples.audio,
             spans,
             self.front_end_,
@@ -335,12 +187,10 @@ class SpeechClassifier:
 
     def _score(self, chunks: Spans, owners: NDArray[np.int64]) -> NDArray[np.float64]:
         settings = self.settings.training
-        scores = training.predict_log_proba(
-            self.net_, chunks, settings.batch_size, training.uses_bf16(settings)
+        found = training.outputs(
+            self.net_, self.net_, chunks, settings.batch_size, training.uses_bf16(settings)
         )
-        sums = np.full((owners[-1] + 1, scores.shape[1]), -np.inf)
-        np.logaddexp.at(sums, owners, scores)
-        return sums - np.log(np.bincount(owners))[:, None]
+        return self.columns.pooled(self.columns.normalised(found), owners)
 
 
 def build(settings: dict[str, Any], context: Context) -> SpeechClassifier:

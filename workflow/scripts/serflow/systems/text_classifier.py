@@ -24,7 +24,8 @@ from serflow.nets import weights
 from serflow.nets.adaptation import Lora
 from serflow.nets.text import TextNet, Tokens
 from serflow.systems import saved
-from serflow.systems.interface import Examples
+from serflow.systems.interface import Examples, Predicted
+from serflow.systems.outputs import Columns
 
 
 class TokenInputs:
@@ -86,6 +87,7 @@ class TextClassifier:
     def __init__(self, settings: TextClassifierConfig, context: Context) -> None:
         self.settings = settings
         self.context = context
+        self.columns = Columns(settings.predicts, context)
 
     def fit(self, train: Examples, dev: Examples | None = None) -> TextClassifier:
         """Train on the labelled rows; dev rows choose the epoch if the settings say so."""
@@ -95,27 +97,33 @@ class TextClassifier:
         on_dev = None
         if dev is not None and len(dev) and self.settings.training.select == "best":
             dev_inputs = self._inputs(dev)
-            on_dev = training.Dev(lambda: self._score(dev_inputs), dev.labels)
+            on_dev = training.Dev(lambda: self._score(dev_inputs), self.columns.targets(dev))
+        learnt = self.columns.targets(train)
         fitted = training.fit_network(
-            self.net_, inputs, train.labels, self.settings.training, self.context, on_dev
+            self.net_, inputs, learnt, self.settings.training, self.context, on_dev
         )
         self.train_prior_ = fitted.prior
-        self.facts_ = fitted.facts | {
-            "empty_texts": sum(not text.strip() for text in train.texts),
-            "texts_at_max_tokens": int(
-                (
-                    inputs.lengths([Draw(0, i, i) for i in range(len(train))])
-                    >= self.tokens_.max_tokens
-                ).sum()
-            ),
-        }
+        rated = {"unrated_utterances": learnt.unrated} if learnt.n_attributes else {}
+        self.facts_ = (
+            fitted.facts
+            | rated
+            | {
+                "empty_texts": sum(not text.strip() for text in train.texts),
+                "texts_at_max_tokens": int(
+                    (
+                        inputs.lengths([Draw(0, i, i) for i in range(len(train))])
+                        >= self.tokens_.max_tokens
+                    ).sum()
+                ),
+            }
+        )
         return self
 
-    def predict_log_proba(self, examples: Examples) -> NDArray[np.float64]:
-        """Log-posteriors, shape (n, n_classes); an empty transcript is a valid input."""
+    def predict(self, examples: Examples) -> Predicted:
+        """Posteriors and attributes; an empty transcript is a valid input."""
         if not len(examples):
-            return np.empty((0, len(self.context.classes)))
-        return self._score(self._inputs(examples))
+            return self.columns.predicted(np.empty((0, len(self.columns))))
+        return self.columns.predicted(self._score(self._inputs(examples)))
 
     def save(self, folder: Path) -> None:
         """Write the trained tensors, and the tokenizer."""
@@ -132,7 +140,7 @@ class TextClassifier:
         light = settings.adaptation != "full" and training.uses_bf16(settings.training)
         self.net_ = TextNet(
             settings.model,
-            len(self.context.classes),
+            len(self.columns),
             adaptation=settings.adaptation,
             lora=Lora(**settings.lora.model_dump()) if settings.lora else None,
             gradient_checkpointing=settings.training.gradient_checkpointing,
@@ -146,9 +154,10 @@ class TextClassifier:
 
     def _score(self, inputs: TokenInputs) -> NDArray[np.float64]:
         settings = self.settings.training
-        return training.predict_log_proba(
-            self.net_, inputs, settings.batch_size, training.uses_bf16(settings)
+        found = training.outputs(
+            self.net_, self.net_, inputs, settings.batch_size, training.uses_bf16(settings)
         )
+        return self.columns.normalised(found)
 
 
 def build(settings: dict[str, Any], context: Context) -> TextClassifier:

@@ -13,6 +13,7 @@ class EmbeddingBackendConfig(Strict):
     """Normalisation, discriminant analysis, and a linear classifier or PLDA on embeddings."""
 
     inputs: ClassVar[tuple[str, ...]] = ("embeddings",)
+    predicts: ClassVar[str] = "categories"
 
     family: Literal["embedding_backend"]
     embeddings: str = Field(description="The system whose first dense layer gives them.")

@@ -13,6 +13,7 @@ class FunctionalsConfig(Strict):
     """Utterance-level acoustic functionals, standardised inside each fold, and one classifier."""
 
     inputs: ClassVar[tuple[str, ...]] = ("functionals",)
+    predicts: ClassVar[str] = "categories"
 
     family: Literal["functionals"]
     classifier: Literal["svm", "logistic_regression", "lda"] = Field(

@@ -13,6 +13,7 @@ from serflow.config.families.training import (
     Fraction,
     LoraSettings,
     Positive,
+    Predicts,
     TrainingSettings,
 )
 
@@ -47,6 +48,15 @@ class HeadSettings(Strict):
     dropout: Fraction = 0.0
 
 
+class PhaseSettings(Strict):
+    """Training that goes on from the weights that the phase before it ended with."""
+
+    crop: CropSettings | None = Field(
+        None, description="Random chunks; null trains on whole utterances."
+    )
+    training: TrainingSettings
+
+
 class SpeechClassifierConfig(Strict):
     """A transformers speech encoder with pooling and a classification head."""
 
@@ -78,6 +88,9 @@ class SpeechClassifierConfig(Strict):
         description="Compile the encoder with torch.compile: minutes at first, faster steps then.",
     )
     head: HeadSettings = HeadSettings()
+    predicts: Predicts = Field(
+        "categories", description="The study's classes, its attributes, or both."
+    )
     crop: CropSettings | None = Field(
         None, description="Training on random chunks; null trains on whole utterances."
     )
@@ -88,6 +101,9 @@ class SpeechClassifierConfig(Strict):
         30.0, description="Longer utterances are scored in chunks of this length, averaged."
     )
     training: TrainingSettings = TrainingSettings()
+    further_phases: list[PhaseSettings] = Field(
+        [], description="What follows the training above, each with an optimiser of its own."
+    )
     resources: Literal["cpu", "gpu"] = "gpu"
 
     @model_validator(mode="after")
@@ -100,13 +116,18 @@ class SpeechClassifierConfig(Strict):
         return self
 
     @property
+    def phases(self) -> list[PhaseSettings]:
+        """All of the training, in its order."""
+        return [PhaseSettings(crop=self.crop, training=self.training), *self.further_phases]
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """What training reads: audio, or what a frozen encoder was found to say of it, once for all.
 
         The latter where pooling is a mean and nothing changes from epoch to epoch.
         """
         plain = self.initial == "pretrained" and not self.full_window
-        fixed = self.crop is None and self.augmentation is None
+        fixed = self.augmentation is None and all(phase.crop is None for phase in self.phases)
         once = self.adaptation == "frozen" and self.head.pooling == "mean" and plain and fixed
         return ("layer_means",) if once else ("audio",)
 

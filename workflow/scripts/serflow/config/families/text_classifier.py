@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from serflow.config.base import Strict
-from serflow.config.families.training import LoraSettings, TrainingSettings
+from serflow.config.families.training import LoraSettings, Predicts, TrainingSettings
 
 
 class TextClassifierConfig(Strict):
@@ -19,6 +19,9 @@ class TextClassifierConfig(Strict):
     model: str = Field(description="Hub id or local folder of the language model and tokenizer.")
     adaptation: Literal["full", "lora", "frozen"] = "full"
     lora: LoraSettings | None = None
+    predicts: Predicts = Field(
+        "categories", description="The study's classes, its attributes, or both."
+    )
     transcripts: str | None = Field(
         None, description="Which of the study's transcriptions it reads; null: the only one."
     )

@@ -10,6 +10,7 @@ from serflow.config.base import Strict
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Predicts = Literal["categories", "attributes", "both"]
 
 
 class LoraSettings(Strict):
@@ -44,7 +45,9 @@ class TrainingSettings(Strict):
     warmup: Fraction = Field(0.1, description="Share of the steps with a rising learning rate.")
     max_grad_norm: Positive = 1.0
     select: Literal["last", "best"] = Field(
-        "last", description="Which epoch predicts: the last, or the best macro-F1 on dev rows."
+        "last",
+        description="Which epoch predicts: the last, or the best on dev rows, by macro-F1, or by the "
+        "mean CCC where attributes alone are predicted.",
     )
     checkpoint_every: Annotated[int, Field(ge=1)] = Field(
         1, description="Epochs between checkpoints; a killed job resumes at the last one."
@@ -54,6 +57,14 @@ class TrainingSettings(Strict):
     )
     class_weights: Literal["none", "inverse"] = Field(
         "none", description="Weights of the classes in the loss; part of the effective prior."
+    )
+    attribute_loss: Literal["ccc", "mse"] = Field(
+        "ccc",
+        description="Of attributes: negative mean concordance correlation of each batch (not of the "
+        "effective one: large batches are better than accumulation), or the mean squared error.",
+    )
+    attribute_weight: Positive = Field(
+        1.0, description="Weight of the attributes' loss beside that of the categories."
     )
     balanced_sampling: bool = Field(
         False, description="Draw classes equally often; part of the effective prior."
