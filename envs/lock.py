@@ -37,7 +37,15 @@ ANALYSIS = [
 ]
 ENVIRONMENTS = {
     "analysis": ANALYSIS,
-    "train": [*ANALYSIS, "accelerate", "huggingface_hub", "peft", "torch", "transformers"],
+    "train": [
+        *ANALYSIS,
+        "accelerate",
+        "bitsandbytes",
+        "huggingface_hub",
+        "peft",
+        "torch",
+        "transformers",
+    ],
     "asr": [
         *ANALYSIS,
         "huggingface_hub",

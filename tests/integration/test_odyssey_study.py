@@ -39,7 +39,7 @@ def project(tmp_path_factory):
         "adaptation": "full",
         "lora": None,
     }
-    del systems["llama2_7b"]
+    del systems["llama2_7b"], systems["llama2_70b"]
     speech = ("wav2vec2_bert", "wav2vec2_bert_attributes", "sonar")
     text = ("roberta", "roberta_attributes")
     for name in speech:
@@ -54,7 +54,9 @@ def project(tmp_path_factory):
             phase["training"] |= {"epochs": 2, "batch_size": 8, "accumulation": 1}
         systems[name].pop("augmentation", None)  # needs corpora of gigabytes
     for fusion in study["fusions"].values():
-        fusion["systems"] = [s.replace("llama2_7b", "roberta") for s in fusion["systems"]]
+        readers = {"llama2_7b": "roberta", "llama2_70b": "roberta"}
+        fusion["systems"] = [readers.get(s, s) for s in fusion["systems"]]
+    study["paper_values"][0] |= {"system": "roberta"}
     study["intervals"]["resamples"] = 200
     (folder / "studies/odyssey2024.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))

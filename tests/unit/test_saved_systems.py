@@ -64,6 +64,7 @@ SYSTEMS = {
     "speech random": partial(speech_system, adaptation="full", initial="random"),
     "text full": partial(text_system, adaptation="full"),
     "text lora": partial(text_system, **TEXT_LORA),
+    "text in 4 bits": partial(text_system, quantisation="nf4", **TEXT_LORA),
 }
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
+from transformers import LlamaConfig, LlamaForSequenceClassification
 
 import tiny_models
+from serflow.nets import weights
+from serflow.nets.adaptation import Lora, adapt
 from serflow.nets.text import TextNet, Tokens
 from serflow.systems.interface import build
 from toy_examples import accuracy, context, sentences, text_examples
@@ -47,8 +53,13 @@ def fitted(models, data, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("name", "changes"),
-    [("llama", {}), ("llama", {"adaptation": "lora", "lora": LORA}), ("roberta", {})],
-    ids=["llama full", "llama lora", "roberta full"],
+    [
+        ("llama", {}),
+        ("llama", {"adaptation": "lora", "lora": LORA}),
+        ("llama", {"adaptation": "lora", "lora": LORA, "quantisation": "nf4"}),
+        ("roberta", {}),
+    ],
+    ids=["llama full", "llama lora", "llama lora in 4 bits", "roberta full"],
 )
 def test_it_learns_the_telling_words(models, data, tmp_path, name, changes):
     system = build("text_classifier", settings(models[name], **changes), context(tmp_path))
@@ -158,3 +169,68 @@ def test_a_tokenizer_without_padding_token_pads_with_end_of_sequence(models):
     assert tokens(["", "joy"]) == [[0], [0, 4 + tiny_models.WORDS.index("joy")]]
     assert Tokens(models["llama without bos"], 8)([""]) == [[1]]
     assert Tokens(models["roberta"], 8).pad_id == 3
+
+
+def test_in_four_bits_only_the_added_weights_train_and_sizes_are_those_of_the_model(
+    models, tmp_path
+):
+    """Stored two to a byte, 70 billion weights would be reported as 35."""
+    lora = {"adaptation": "lora", "lora": LORA}
+    train = sentences(12, seed=1)
+    facts, stored = {}, {}
+    for kind in ("none", "nf4"):
+        block = settings(models["llama"], quantisation=kind, training={"epochs": 1}, **lora)
+        system = build("text_classifier", block, context(tmp_path / kind)).fit(train, None)
+        facts[kind] = system.facts_
+        system.save(tmp_path / kind / "saved")
+        stored[kind] = (tmp_path / kind / "saved" / "trained.safetensors").stat().st_size
+        layer = system.net_.model.model.base_model.model.layers[0]
+        whole = layer.mlp.down_proj.weight
+        assert whole.dtype == (torch.uint8 if kind == "nf4" else torch.float32)
+    for name in ("total_parameters", "trainable_parameters"):
+        assert facts["nf4"][name] == facts["none"][name]
+    assert stored["nf4"] == stored["none"], "frozen weights and their constants are not stored"
+
+
+def test_in_four_bits_training_goes_on_to_the_same_bits(models, data, tmp_path):
+    def run(folder):
+        lora = {"adaptation": "lora", "lora": LORA | {"dropout": 0.1}, "quantisation": "nf4"}
+        block = settings(models["llama"], training={"epochs": 3}, **lora)
+        system = build("text_classifier", block, context(folder)).fit(data[0], None)
+        return system.predict(data[1].without_labels()).log_proba, system.facts_
+
+    whole, _ = run(tmp_path / "whole")
+    run(tmp_path / "cut")
+    newest = max((tmp_path / "cut" / "checkpoints").glob("checkpoint-*"), key=step)
+    shutil.rmtree(newest)
+    again, facts = run(tmp_path / "cut")
+    assert 0 < facts["resumed_at_step"] < facts["steps"]
+    assert again.tobytes() == whole.tobytes()
+
+
+def step(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
+
+
+def test_four_bits_cannot_be_trained_themselves(models, tmp_path):
+    with pytest.raises(ValidationError, match="set adaptation to 'lora'"):
+        build("text_classifier", settings(models["llama"], quantisation="nf4"), context(tmp_path))
+
+
+def test_llama_70b_in_four_bits_fits_on_one_gpu_of_80_gb():
+    """Section 5: 68.7 billion weights, 32.8 million of them trained; counted without memory."""
+    config = LlamaConfig(
+        hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64,
+        num_key_value_heads=8, vocab_size=32000, num_labels=8,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = LlamaForSequenceClassification(config)
+        lora = Lora(rank=16, alpha=16, dropout=0.05, target_modules=["q_proj", "v_proj"])
+        model.model = adapt(model.model, "lora", lora)
+    trained, total = weights.parameter_counts(model)
+    added = trained - 8 * 8192  # without the head
+    assert added == 32_768_000
+    assert total - added == 68_714_569_728
+    linear = sum(p.numel() for n, p in model.named_parameters() if "_proj" in n and "lora" not in n)
+    in_bytes = linear * (0.5 + 1 / 64 + 4 / (64 * 256)) + 4 * (total - linear)
+    assert in_bytes < 45e9

@@ -36,7 +36,7 @@ class Evaluator:
     seed : int
         Of the resampling.
     paper_values : sequence of mapping
-        system, stage, metric, label (the attribute of a CCC), value, source.
+        system, stage, role, metric, label (the attribute of a CCC), value, source.
     """
 
     def __init__(
@@ -55,7 +55,8 @@ class Evaluator:
         self.unit = unit
         self.seed = seed
         self.paper = {
-            (p["system"], p["stage"], p["metric"], p.get("label", "")): p for p in paper_values
+            (p["system"], p["stage"], p.get("role", "test"), p["metric"], p.get("label", "")): p
+            for p in paper_values
         }
         self.interval = f"95% percentile bootstrap over {unit}s, {resamples} resamples"
 
@@ -279,7 +280,7 @@ class Evaluator:
         return f"Pooled over {folds} folds." if folds > 1 else "One fold."
 
     def _row(self, seed, system, stage, role, metric, labels, definition, found) -> dict[str, Any]:
-        paper = self.paper.get((system, stage, metric, labels[0])) if role == "test" else None
+        paper = self.paper.get((system, stage, role, metric, labels[0]))
         return {
             "study": self.study,
             "seed": seed,

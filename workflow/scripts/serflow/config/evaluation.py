@@ -22,6 +22,7 @@ class PaperValue(Strict):
 
     system: str
     stage: Literal["raw", "rebalanced", "fused"]
+    role: Literal["dev", "test"] = "test"
     metric: Literal["macro_f1", "micro_f1", "uar", "wa", "hard_eer", "eer", "ccc", "mean_ccc"]
     label: str = Field("", description="The attribute of a ccc.")
     value: float

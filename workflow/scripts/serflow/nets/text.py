@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
+from serflow.nets import quantisation
 from serflow.nets.adaptation import Adaptation, Lora, adapt, enable_gradient_checkpointing
 from serflow.nets.loading import SAFE, SAFE_WEIGHTS, check_complete, loading
 
@@ -31,6 +32,8 @@ class TextNet(nn.Module):
     gradient_checkpointing : bool
     dtype : torch.dtype
         Of the language model's weights; the head of a causal model stays in float32.
+    quantised : bool
+        Load the language model's weights in four bits; not to be trained themselves.
 
     References
     ----------
@@ -45,19 +48,23 @@ class TextNet(nn.Module):
         lora: Lora | None = None,
         gradient_checkpointing: bool = False,
         dtype: torch.dtype = torch.float32,
+        quantised: bool = False,
     ) -> None:
         super().__init__()
+        stored = quantisation.loading_arguments() if quantised else {"dtype": dtype}
         with loading(source, "language model"):
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 source,
                 num_labels=n_outputs,
                 ignore_mismatched_sizes=True,
-                dtype=dtype,
+                **stored,
                 **SAFE_WEIGHTS,
             )
         self._prefix = model.base_model_prefix
         missing = [name for name in info["missing_keys"] if name.startswith(f"{self._prefix}.")]
         check_complete(source, [n for n in missing if ".pooler." not in n], "language model")
+        if quantised:
+            quantisation.stabilise(model)
         # Nothing is generated, so keys and values of earlier tokens need not be kept.
         model.config.use_cache = False
         if gradient_checkpointing and adaptation != "frozen":
@@ -66,6 +73,9 @@ class TextNet(nn.Module):
         if self.causal:
             model.score.float()
         setattr(model, self._prefix, adapt(getattr(model, self._prefix), adaptation, lora))
+        for head in (getattr(model, name, None) for name in quantisation.HEADS):
+            if head is not None:
+                head.requires_grad_(True)
         self.frozen = adaptation == "frozen"
         self.model = model
 

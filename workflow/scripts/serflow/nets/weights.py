@@ -18,6 +18,13 @@ def trained_tensors(net: nn.Module) -> dict[str, Tensor]:
     Frozen weights come back from their source, so a LoRA checkpoint of a 7B model stays small.
     """
     parameters = dict(net.named_parameters())
+
+    def of_a_frozen_weight(name: str) -> bool:
+        """The constants of a quantised weight, `<weight>.absmax` and so on."""
+        layer, inside, _ = name.partition(".weight.")
+        weight = parameters.get(f"{layer}.weight") if inside else None
+        return weight is not None and not weight.requires_grad
+
     # A tied tensor is in the state dict under two names, and among the parameters under one.
     storages = {p.data_ptr() for p in parameters.values()}
     return {
@@ -26,7 +33,7 @@ def trained_tensors(net: nn.Module) -> dict[str, Tensor]:
         if (
             parameters[name].requires_grad
             if name in parameters
-            else tensor.data_ptr() not in storages
+            else tensor.data_ptr() not in storages and not of_a_frozen_weight(name)
         )
     }
 
@@ -54,9 +61,14 @@ def load_trained(net: nn.Module, path: Path) -> None:
 
 
 def parameter_counts(net: nn.Module) -> tuple[int, int]:
-    """Trainable and total number of parameters."""
-    counts = [(p.numel(), p.requires_grad) for p in net.parameters()]
+    """Trainable and total number of parameters; of a weight in four bits, what it stands for."""
+    counts = [(_size(p), p.requires_grad) for p in net.parameters()]
     return sum(n for n, trained in counts if trained), sum(n for n, _ in counts)
+
+
+def _size(parameter: nn.Parameter) -> int:
+    stored = getattr(parameter, "quant_state", None)
+    return parameter.numel() if stored is None else stored.shape.numel()
 
 
 def digest(net: nn.Module) -> str:

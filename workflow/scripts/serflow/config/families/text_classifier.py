@@ -19,6 +19,10 @@ class TextClassifierConfig(Strict):
     model: str = Field(description="Hub id or local folder of the language model and tokenizer.")
     adaptation: Literal["full", "lora", "frozen"] = "full"
     lora: LoraSettings | None = None
+    quantisation: Literal["none", "nf4"] = Field(
+        "none",
+        description="nf4: the frozen language model in 4 bits (bitsandbytes), products in bfloat16.",
+    )
     predicts: Predicts = Field(
         "categories", description="The study's classes, its attributes, or both."
     )
@@ -30,9 +34,13 @@ class TextClassifierConfig(Strict):
     resources: Literal["cpu", "gpu"] = "gpu"
 
     @model_validator(mode="after")
-    def _lora_goes_with_lora(self) -> TextClassifierConfig:
+    def _adaptations_settings(self) -> TextClassifierConfig:
         if (self.adaptation == "lora") != (self.lora is not None):
             raise ValueError("'lora' settings are needed exactly when adaptation is 'lora'")
+        if self.quantisation != "none" and self.adaptation == "full":
+            raise ValueError(
+                "weights in 4 bits cannot be trained themselves: set adaptation to 'lora' (or 'frozen')"
+            )
         return self
 
     def models(self) -> tuple[str, ...]:
