@@ -19,11 +19,12 @@ except UserError as error:
     raise WorkflowError(str(error))
 
 STUDIES = PLAN.site.studies
+# A contrast is a study too: emodb.random_5_fold.
+STUDY = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9][A-Za-z0-9_-]*)?"
 
 
 wildcard_constraints:
-    # A contrast is a study too: emodb.random_5_fold.
-    study=r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9][A-Za-z0-9_-]*)?",
+    study=STUDY,
     corpus="[A-Za-z0-9][A-Za-z0-9_-]*",
     system="[A-Za-z0-9][A-Za-z0-9_-]*",
     fusion="[A-Za-z0-9][A-Za-z0-9_-]*",

@@ -36,6 +36,8 @@ rule train_fold:
         audit=ancient("results/{study}/audit.parquet"),
     output:
         directory("results/{study}/seed-{seed}/systems/{system}/fold-{fold}"),
+    wildcard_constraints:
+        study=f"(?!{PLAN.grid_folds()}){STUDY}",
     log:
         "results/{study}/logs/train_fold/{system}-seed-{seed}-fold-{fold}.log",
     benchmark:

@@ -17,6 +17,7 @@ def main(smk, settings):
         settings["study"],
         UTTERANCES.read(smk.input.utterances),
         paper_values=settings["paper_values"],
+        tried=settings["tried"],
         **settings["intervals"],
     )
     by_seed = {}

@@ -37,6 +37,8 @@ class Evaluator:
         Of the resampling.
     paper_values : sequence of mapping
         system, stage, role, metric, label (the attribute of a CCC), value, source.
+    tried : mapping of str to int
+        Systems of which the test rows of the folds chose among so many settings.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Evaluator:
         unit: str,
         seed: int,
         paper_values: Sequence[Mapping[str, Any]] = (),
+        tried: Mapping[str, int] | None = None,
     ) -> None:
         self.study = study
         self.utterances = utterances.set_index("utterance_id")
@@ -58,6 +61,7 @@ class Evaluator:
             (p["system"], p["stage"], p.get("role", "test"), p["metric"], p.get("label", "")): p
             for p in paper_values
         }
+        self.tried = dict(tried or {})
         self.interval = f"95% percentile bootstrap over {unit}s, {resamples} resamples"
 
     def scores(self, posteriors: Posteriors, system: str, stage: str) -> list[dict[str, Any]]:
@@ -281,6 +285,8 @@ class Evaluator:
 
     def _row(self, seed, system, stage, role, metric, labels, definition, found) -> dict[str, Any]:
         paper = self.paper.get((system, stage, role, metric, labels[0]))
+        if role == "test" and system in self.tried:
+            definition += f" These rows chose among {self.tried[system]} settings: optimistic."
         return {
             "study": self.study,
             "seed": seed,

@@ -6,6 +6,7 @@ Imported by the Snakefile, so nothing here imports pandas or torch.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ from serflow.acquisition.source import GB, Remote
 from serflow.acquisition.sources import SOURCES, is_open, needs_a_licence
 from serflow.config.asr import AsrConfig, Recogniser
 from serflow.config.corpora import PUBLISHED, CorpusConfig
+from serflow.config.grids import name_of, points_of
 from serflow.config.load import hub_folder, is_local
 from serflow.config.site import SiteConfig
 from serflow.config.study import CONTRAST, StudyConfig
@@ -70,7 +72,7 @@ class Plan:
     def _check_models(self) -> None:
         """Snakemake says nothing of a missing input while its job's output is still there."""
         for name, study in self.studies.items():
-            used = {f"systems.{s}": m for s, x in study.systems.items() for m in x.models()}
+            used = {f"systems.{s}": m for s, x in study.trained.items() for m in x.models()}
             used |= {f"asr.{n}": x.model for n, x in recognisers(study.asr).items()}
             for where, model in used.items():
                 file = self.model_file(model)
@@ -220,7 +222,7 @@ class Plan:
 
     def hub_models(self) -> dict[str, str]:
         """Folder below results/models -> hub id, for every model that must be fetched."""
-        names = [m for s in self.studies.values() for x in s.systems.values() for m in x.models()]
+        names = [m for s in self.studies.values() for x in s.trained.values() for m in x.models()]
         names += [asr.model for asr in recognisers(self.asr).values()]
         return {hub_folder(m): m for m in names if not is_local(m) and m not in self.site.models}
 
@@ -230,13 +232,14 @@ class Plan:
         return canonical({"study": study, **dump})
 
     def system(self, study: str, name: str) -> Any:
-        """The settings of one system."""
-        return self.studies[study].systems[name]
+        """The settings of one system, or of one point of a grid."""
+        config = self.studies[study]
+        return config.trained.get(name) or config.systems[name]
 
     def fold_inputs(self, wildcards: Any) -> dict[str, str | list[str]]:
         """Input function: the tables that a system's family asks for, of the study's corpora."""
         study = self.studies[wildcards.study]
-        system = study.systems[wildcards.system]
+        system = self.system(wildcards.study, wildcards.system)
         inputs: dict[str, str | list[str]] = {
             "utterances": f"results/{wildcards.study}/utterances.parquet",
             "folds": f"results/{wildcards.study}/folds.parquet",
@@ -290,7 +293,7 @@ class Plan:
         )
 
     def _heard_once(self) -> list[Any]:
-        systems = [x for study in self.studies.values() for x in study.systems.values()]
+        systems = [x for study in self.studies.values() for x in study.trained.values()]
         return [system for system in systems if "layer_means" in system.inputs]
 
     def fingerprints(self, wildcards: Any) -> list[str]:
@@ -317,12 +320,51 @@ class Plan:
         """A system's own block, the class order of its output, and the scale of its attributes."""
         study = self.studies[wildcards.study]
         # Where a system runs does not change what it learns.
-        block = study.systems[wildcards.system].model_dump(mode="json", exclude={"resources"})
+        system = self.system(wildcards.study, wildcards.system)
+        block = system.model_dump(mode="json", exclude={"resources", "grid"})
         learnt = {"classes": study.classes, "train_only": study.labels.train_only, "scale": None}
-        if study.attributes and wildcards.system in study.predicts("attributes"):
+        if study.attributes and system.predicts != "categories":
             low, high = study.attributes.scale
             learnt["scale"] = {"names": study.attributes.names, "low": low, "high": high}
         return canonical({"system": block, **learnt})
+
+    def grid_folds(self) -> str:
+        """A pattern of the paths, from the study on, of the folds that a grid gives its system."""
+        found = []
+        for study, config in self.studies.items():
+            names = "|".join(name for name, system in config.systems.items() if system.grid)
+            if names:
+                found.append(f"{re.escape(study)}/seed-[0-9]+/systems/(?:{names})/")
+        return "|".join(found) or "(?!)"
+
+    def grid_points(self, wildcards: Any) -> list[str]:
+        """Input function: the folders of all points and folds of a grid."""
+        study = self.studies[wildcards.study]
+        base = f"results/{wildcards.study}/seed-{wildcards.seed}/systems"
+        points = points_of(wildcards.system, study.systems[wildcards.system])
+        return [f"{base}/{point}/fold-{fold}" for point in points for fold in study.folds.names()]
+
+    def grid_settings(self, wildcards: Any) -> str:
+        """What chooses a point, and the values of each."""
+        grid = self.studies[wildcards.study].systems[wildcards.system].grid
+        points = {name_of(wildcards.system, point): point for point in grid.points()}
+        how = grid.model_dump(mode="json", include={"choose_on", "objective"})
+        return canonical({"points": points, "over": list(grid.over), **how})
+
+    def grid_files(self, study: str) -> list[str]:
+        """The scores of the points of every grid and seed."""
+        config = self.studies[study]
+        return [
+            f"results/{study}/seed-{seed}/grids/{name}.json"
+            for seed in config.seeds
+            for name, system in config.systems.items()
+            if system.grid
+        ]
+
+    def fold_of_points(self, wildcards: Any) -> list[str]:
+        """Input function: the folders of one fold of all points of a grid."""
+        folder = f"fold-{wildcards.fold}"
+        return [path for path in self.grid_points(wildcards) if Path(path).name == folder]
 
     def trained_folds(self, wildcards: Any) -> list[str]:
         """Input function: the folders of a system's folds."""
@@ -379,7 +421,13 @@ class Plan:
         """The settings of a study's evaluation."""
         config = self.studies[study]
         dump = config.model_dump(mode="json", include={"intervals", "paper_values"})
-        return canonical({"study": study, "twins": config.transcript_twins(), **dump})
+        tried = {
+            name: len(system.grid.points())
+            for name, system in config.systems.items()
+            if system.grid and system.grid.choose_on == "cross_validation"
+        }
+        facts = {"study": study, "twins": config.transcript_twins(), "tried": tried}
+        return canonical(facts | dump)
 
     def _texts(self, study: str, system: str) -> list[str]:
         """The transcripts that a system reads."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -17,6 +18,7 @@ from serflow.config.families.speech_classifier import SpeechClassifierConfig
 from serflow.config.families.text_classifier import TextClassifierConfig
 from serflow.config.folds import FoldsConfig
 from serflow.config.fusions import FusionConfig, PriorSettings
+from serflow.config.grids import POINT, points_of
 from serflow.config.labels import AttributeSettings, LabelSettings
 
 # Between a study's name and that of one of its contrasts; no name holds it.
@@ -111,8 +113,16 @@ class StudyConfig(Strict):
 
     def sound_corpora(self) -> dict[str, SoundCorpus]:
         """What systems mix into training speech: name -> corpus."""
-        named = [name for system in self.systems.values() for name in _mixed_in(system)]
+        named = [name for system in self.trained.values() for name in _mixed_in(system)]
         return {name: self.sounds.get(name) or SOUNDS[name](source=name) for name in named}
+
+    @cached_property
+    def trained(self) -> dict[str, SystemConfig]:
+        """What is trained on the folds: the systems, and the points of a grid in its system's place."""
+        found = {}
+        for name, system in self.systems.items():
+            found |= points_of(name, system) or {name: system}
+        return found
 
     def predicts(self, what: Literal["categories", "attributes"]) -> list[str]:
         """Names of the systems that predict categories, or attributes."""
@@ -120,7 +130,7 @@ class StudyConfig(Strict):
 
     def transcription(self, system: str) -> str | None:
         """Name of the transcription that a system reads; None for one that reads no text."""
-        settings = self.systems[system]
+        settings = self.trained.get(system) or self.systems[system]
         if "transcripts" not in settings.inputs:
             return None
         return settings.transcripts or next(iter(self.asr))
@@ -146,7 +156,7 @@ class StudyConfig(Strict):
         ]
 
     def _check_transcription(self, system: str) -> None:
-        wanted = self.systems[system].transcripts
+        wanted = self.trained[system].transcripts
         known = ", ".join(self.asr)
         if not self.asr:
             raise ValueError(f"systems.{system} reads transcripts, but the study has no 'asr'")
@@ -161,7 +171,7 @@ class StudyConfig(Strict):
             )
 
     def _check_embeddings(self, system: str) -> None:
-        source = self.systems[system].embeddings
+        source = self.trained[system].embeddings
         able = [name for name, x in self.systems.items() if x.family == "speech_classifier"]
         if source not in able:
             raise ValueError(
@@ -184,6 +194,19 @@ class StudyConfig(Strict):
         if astray:
             raise ValueError(f"labels.map leads to {astray[0]!r}, which is not one of the classes")
         for name, system in self.systems.items():
+            if POINT in name:
+                raise ValueError(f"systems.{name}: {POINT!r} is kept for the points of grids")
+            if system.grid is None:
+                continue
+            points_of(name, system)
+            if system.predicts == "attributes":
+                raise ValueError(f"systems.{name}.grid: only posteriors choose, and it has none")
+            if system.grid.choose_on == "dev" and not self.has_dev:
+                raise ValueError(
+                    f"systems.{name}.grid.choose_on is 'dev', but folds have no dev rows to choose "
+                    "on; set folds.dev, or choose_on: cross_validation"
+                )
+        for name, system in self.trained.items():
             if "transcripts" in system.inputs:
                 self._check_transcription(name)
             if "embeddings" in system.inputs:

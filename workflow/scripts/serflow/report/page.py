@@ -11,7 +11,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from serflow.report import attributes, leakage, sections, transcripts
+from serflow.report import attributes, grids, leakage, sections, transcripts
 from serflow.report.formats import count, listing, number, percent, without_folders
 from serflow.report.headline import headline
 from serflow.report.panels import Figure
@@ -80,6 +80,7 @@ def render(results: Results, figures: Mapping[str, Figure], provenance: Provenan
         chance=number(1 / len(results.classes)),
         priors=[(system, sections.priors_table(results, system)) for system in results.systems],
         target=_target(results),
+        grids=grids.section(results),
         attributes=rated,
         attribute_panels=_panels(rated.figure) if rated else [],
         asr=transcripts.section(results),

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from serflow.config.grids import system_of
 from serflow.config.study import StudyConfig
 from serflow.digests import digest
 from serflow.report.formats import count, number
@@ -46,6 +47,8 @@ STAGES = {
     "audit_leakage": "Audit leakage",
     "extract_layer_means": "Hear with frozen encoders",
     "train_fold": "Train and predict",
+    "score_grid": "Score grids",
+    "take_point": "Take a point of a grid",
     "embed_fold": "Embed",
     "export_posteriors": "Export posteriors",
     "export_attributes": "Export attributes",
@@ -239,7 +242,7 @@ def costs(root: Path, study: str, config: StudyConfig) -> list[Cost]:
         rule, _, rest = path.stem.partition(".")
         if _belongs(rule, rest, config, path.parent.parent):
             job = _JOB.fullmatch(rest)
-            part = job["name"] if job and rule == "train_fold" else ""
+            part = system_of(job["name"]) if job and rule == "train_fold" else ""
             groups.setdefault((rule, part), []).append(_benchmark(path))
     order = [*STAGES, *(rule for rule, _ in groups)]
     return [
@@ -321,6 +324,9 @@ def _needed(config: StudyConfig) -> Iterator[tuple[str, str]]:
         "fuse_systems": bool(config.fusions),
         "export_attributes": bool(config.predicts("attributes")),
         "extract_layer_means": any("layer_means" in x.inputs for x in config.systems.values()),
+        **dict.fromkeys(
+            ("score_grid", "take_point"), config.trained.keys() != config.systems.keys()
+        ),
         "embed_fold": any("embeddings" in x.inputs for x in config.systems.values()),
         **{rule: _uses_model(config, folder) for rule, folder in MODELS.items()},
     }
@@ -360,7 +366,7 @@ def _belongs(rule: str, rest: str, config: StudyConfig, folder: Path) -> bool:
     if job is None:
         return True
     return (
-        job["name"] in {*config.systems, *config.fusions}
+        job["name"] in {*config.systems, *config.trained, *config.fusions}
         and int(job["seed"]) in config.seeds
         and (job["fold"] is None or job["fold"] in config.folds.names())
     )

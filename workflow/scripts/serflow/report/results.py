@@ -72,6 +72,8 @@ class Results:
     contrasts : mapping of str to ContrastResults
         By the contrast's name in the study.
     attributes : mapping of (seed, stage, system) to Attributes
+    grids : mapping of (seed, system) to mapping
+        The JSON that `score_grid` writes.
     """
 
     study: str
@@ -91,6 +93,7 @@ class Results:
     asr_jobs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     contrasts: Mapping[str, ContrastResults] = field(default_factory=dict)
     attributes: Mapping[tuple[int, str, str], Attributes] = field(default_factory=dict)
+    grids: Mapping[tuple[int, str], Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def seeds(self) -> list[int]:
@@ -211,6 +214,7 @@ def read_results(
     skipped: Iterable[str],
     attributes: Iterable[str] = (),
     fusions: Iterable[str] = (),
+    grids: Iterable[str] = (),
     transcripts: Iterable[str] = (),
     contrast_scores: Iterable[str] = (),
     contrast_audits: Iterable[str] = (),
@@ -228,9 +232,13 @@ def read_results(
     for path in map(Path, attributes):
         table = read_attributes(path)
         rated[table.seed, path.parent.name, path.stem] = table
-    fitted = {}
-    for path in map(Path, fusions):
-        fitted[int(path.parts[-3].removeprefix("seed-")), path.stem] = _json(path)
+    fitted, tried = (
+        {
+            (int(path.parts[-3].removeprefix("seed-")), path.stem): _json(path)
+            for path in map(Path, files)
+        }
+        for files in (fusions, grids)
+    )
     texts, jobs = [], {}
     for path in map(Path, transcripts):
         rows, facts = TRANSCRIPTS.read_with_metadata(path)
@@ -263,6 +271,7 @@ def read_results(
         asr_jobs=jobs,
         contrasts=contrasts,
         attributes=rated,
+        grids=tried,
     )
 
 

@@ -6,10 +6,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from serflow.config.base import Strict
+from serflow.config.grids import System
 
 
-class EmbeddingBackendConfig(Strict):
+class EmbeddingBackendConfig(System):
     """Normalisation, discriminant analysis, and a linear classifier or PLDA on embeddings."""
 
     inputs: ClassVar[tuple[str, ...]] = ("embeddings",)

@@ -6,10 +6,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from serflow.config.base import Strict
+from serflow.config.grids import System
 
 
-class FunctionalsConfig(Strict):
+class FunctionalsConfig(System):
     """Utterance-level acoustic functionals, standardised inside each fold, and one classifier."""
 
     inputs: ClassVar[tuple[str, ...]] = ("functionals",)

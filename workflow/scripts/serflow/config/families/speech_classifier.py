@@ -16,6 +16,7 @@ from serflow.config.families.training import (
     Predicts,
     TrainingSettings,
 )
+from serflow.config.grids import System
 
 
 class CropSettings(Strict):
@@ -57,7 +58,7 @@ class PhaseSettings(Strict):
     training: TrainingSettings
 
 
-class SpeechClassifierConfig(Strict):
+class SpeechClassifierConfig(System):
     """A transformers speech encoder with pooling and a classification head."""
 
     family: Literal["speech_classifier"]

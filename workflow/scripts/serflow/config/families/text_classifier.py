@@ -6,11 +6,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from serflow.config.base import Strict
 from serflow.config.families.training import LoraSettings, Predicts, TrainingSettings
+from serflow.config.grids import System
 
 
-class TextClassifierConfig(Strict):
+class TextClassifierConfig(System):
     """A transformers sequence classifier over the transcripts."""
 
     inputs: ClassVar[tuple[str, ...]] = ("transcripts",)
