@@ -23,7 +23,7 @@ from serflow.nets.encoders import FrontEnd, SpeechEncoder
 from serflow.nets.heads import DenseHead
 from serflow.nets.pooling import build_pooling
 from serflow.nets.speech import SpeechNet
-from serflow.systems.speech_classifier import Spans
+from serflow.systems.speech_inputs import Spans
 
 EMODB = Path(__file__).parents[3] / "shared" / "data" / "emodb"
 BATCH_SIZE = 16

@@ -55,7 +55,7 @@ from serflow.config.families.speech_classifier import SpeechClassifierConfig
 from serflow.context import Context
 from serflow.packing import pack
 from serflow.systems.interface import Examples
-from serflow.systems.speech_classifier import Spans, SpeechClassifier
+from serflow.systems.speech_classifier import SpeechClassifier
 from serflow.tables import LISTING
 
 EMODB = Path(__file__).parents[3] / "shared" / "data" / "emodb"
@@ -184,14 +184,13 @@ def ours(
     training.seed_everything(context)
     classifier = SpeechClassifier(settings, context)
     classifier._build()
-    classifier.augmenter_ = None
     # serflow starts a new output layer; here it is the recipe's.
     theirs = AutoModelForAudioClassification.from_pretrained(model).classifier
     classifier.net_.head.output.categories.load_state_dict(theirs.state_dict())
-    inputs: Spans = classifier._training_inputs(examples)
+    _, inputs = classifier._trained_on(examples, settings.phases[0])
     trainer = training._Trainer(
         classifier.net_,
-        training._Examples(inputs, examples.labels),
+        training._Examples(inputs, classifier.columns.targets(examples)),
         batches or Batches(examples.labels, inputs.lengths, BATCH_SIZE, SEED),
         settings.training,
         context,

@@ -264,14 +264,14 @@ def measure(system: System, folder: Path, steps: int, epochs: int, threads: int)
     training.seed_everything(context)
     classifier = SpeechClassifier(settings, context)
     classifier._build()
-    classifier.augmenter_ = None
-    inputs = classifier._training_inputs(Examples(names, labels, np.array(names), audio=noise))
+    examples = Examples(names, labels, np.array(names), audio=noise)
+    net, inputs = classifier._trained_on(examples, settings.phases[0])
     batches = SameBatches(
         labels, inputs.lengths, chosen.batch_size, 0, bucketed=chosen.batches == "bucketed"
     )
     trainer = training._Trainer(
-        classifier.net_,
-        training._Examples(inputs, labels),
+        net,
+        training._Examples(inputs, classifier.columns.targets(examples)),
         batches,
         chosen.model_copy(update={"epochs": 1 + epochs}),
         context,

@@ -56,6 +56,8 @@ def project(tmp_path_factory):
     for fusion in study["fusions"].values():
         readers = {"llama2_7b": "roberta", "llama2_70b": "roberta"}
         fusion["systems"] = [readers.get(s, s) for s in fusion["systems"]]
+    mixed = study["attribute_fusions"]["attributes"]["systems"]
+    mixed[mixed.index("llama2_7b_attributes")] = "roberta_attributes"
     study["paper_values"][0] |= {"system": "roberta"}
     study["intervals"]["resamples"] = 200
     (folder / "studies/odyssey2024.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
@@ -116,6 +118,14 @@ def test_attributes_have_their_own_tables_scores_and_section(project):
         assert found[""] == pytest.approx(each.mean())
         assert (rows["low"] <= rows["value"]).all()
         assert (rows["value"] <= rows["high"]).all()
+    fused = read_attributes(results / "seed-1/attributes/fused/attributes.parquet")
+    assert set(fused.rows["system"]) == {"attributes"}
+    (fit,) = json.loads((results / "seed-1/attribute_fusions/attributes.json").read_text())["fits"]
+    assert fit["n"] == (folds["role"] == "dev").sum()
+    for name, objective in fit["objective"].items():
+        at = fit["grid"].index(fit["weights"][name])
+        assert objective[at] == max(objective)
+    assert "attributes" in set(scores.query("metric == 'mean_ccc'")["system"])
     facts = json.loads(
         (results / "seed-1/systems/wav2vec2_bert_attributes/fold-0/facts.json").read_text()
     )

@@ -24,7 +24,8 @@ from serflow.errors import UserError
 from serflow.packing import pack
 from serflow.sounds import Sounds
 from serflow.systems.interface import build
-from serflow.systems.speech_classifier import Spans
+from serflow.systems.speech_inputs import Spans
+from serflow.targets import Targets
 from toy_examples import context, noises_and_rirs, tones
 
 RATE = 16_000
@@ -262,7 +263,7 @@ def test_loader_workers_and_their_number_change_nothing(tmp_path):
     for workers in (0, 1, 2):
         batches = Batches(train.labels, inputs.lengths, 4, seed=1)
         batches.set_epoch(3)
-        examples = training._Examples(inputs, train.labels)
+        examples = training._Examples(inputs, Targets(train.labels, 3, np.empty((24, 0))))
         loader = DataLoader(
             examples, batch_sampler=batches, collate_fn=examples.collate, num_workers=workers
         )
@@ -340,7 +341,7 @@ def test_training_on_whole_utterances_stays_within_max_seconds_when_slowed(model
     )
     system = build("speech_classifier", chosen, context(tmp_path))
     system._build()
-    inputs = system._training_inputs(train)
+    _, inputs = system._trained_on(train, system.settings.phases[0])
     draws = [Draw(0, i, i, batch) for i in range(24) for batch in range(2)]
     assert 14_000 < inputs.lengths(draws).max() <= 14_400
 

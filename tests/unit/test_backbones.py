@@ -24,7 +24,7 @@ from serflow.nets.pooling import build_pooling
 from serflow.nets.speech import SpeechNet
 from serflow.nets.whisper import log_mel
 from serflow.systems.interface import build
-from serflow.systems.speech_classifier import Spans
+from serflow.systems.speech_inputs import Spans
 from toy_examples import context, tones
 
 torch.set_num_threads(1)

@@ -15,7 +15,7 @@ from serflow.nets import weights
 from serflow.nets.emotion2vec import Emotion2vecConfig, Emotion2vecEncoder
 from serflow.nets.emotion2vec_checkpoint import is_released
 from serflow.nets.encoders import FrontEnd, SpeechEncoder
-from serflow.systems.speech_classifier import Spans
+from serflow.systems.speech_inputs import Spans
 
 torch.set_num_threads(1)
 AUDIO = "modality_encoders.AUDIO."

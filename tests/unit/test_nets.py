@@ -22,7 +22,7 @@ from serflow.nets.encoders import FrontEnd, SpeechEncoder
 from serflow.nets.heads import DenseHead
 from serflow.nets.pooling import build_pooling
 from serflow.nets.speech import SpeechNet
-from serflow.systems.speech_classifier import Spans
+from serflow.systems.speech_inputs import Spans
 
 torch.set_num_threads(1)
 QKVO = ["linear_q", "linear_k", "linear_v", "linear_out"]

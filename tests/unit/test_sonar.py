@@ -26,7 +26,7 @@ from serflow.nets.sonar import SonarSpeechConfig, SonarSpeechEncoder
 from serflow.nets.sonar_checkpoint import convert
 from serflow.nets.speech import SpeechNet
 from serflow.systems.interface import build
-from serflow.systems.speech_classifier import Spans
+from serflow.systems.speech_inputs import Spans
 from toy_examples import accuracy, context, tones
 
 torch.set_num_threads(1)

@@ -12,7 +12,7 @@ import tiny_models
 from serflow.batching import Draw
 from serflow.nets.encoders import FrontEnd
 from serflow.systems.interface import build
-from serflow.systems.speech_classifier import Crops
+from serflow.systems.speech_inputs import Crops
 from toy_examples import CLASSES, accuracy, context, speech_examples, tones
 
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.0, "target_modules": ["linear_q", "linear_v"]}

@@ -20,7 +20,7 @@ from serflow.nets.layers import WeightedSum
 from serflow.nets.pooling import build_pooling
 from serflow.nets.speech import SpeechNet, load_head
 from serflow.systems.interface import build
-from serflow.systems.speech_classifier import Spans
+from serflow.systems.speech_inputs import Spans
 from toy_examples import context, tones
 
 torch.set_num_threads(1)

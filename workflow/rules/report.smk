@@ -13,6 +13,7 @@ rule write_report:
         attributes=lambda w: PLAN.all_attributes(w.study),
         fusions=lambda w: PLAN.fusion_files(w.study),
         grids=lambda w: PLAN.grid_files(w.study),
+        attribute_fusions=lambda w: PLAN.attribute_fusion_files(w.study),
         utterances="results/{study}/utterances.parquet",
         folds="results/{study}/folds.parquet",
         fold_notes="results/{study}/folds.json",

@@ -388,10 +388,27 @@ class Plan:
     def all_attributes(self, study: str) -> list[str]:
         """The tables of predicted attributes of all seeds."""
         config = self.studies[study]
+        names = [f"raw/{system}" for system in config.predicts("attributes")]
+        names += [f"fused/{fusion}" for fusion in config.attribute_fusions]
         return [
-            f"results/{study}/seed-{seed}/attributes/raw/{system}.parquet"
+            f"results/{study}/seed-{seed}/attributes/{name}.parquet"
             for seed in config.seeds
-            for system in config.predicts("attributes")
+            for name in names
+        ]
+
+    def attribute_fusion_inputs(self, wildcards: Any) -> list[str]:
+        """Input function: the attributes of a fusion's systems, in its order."""
+        fusion = self.studies[wildcards.study].attribute_fusions[wildcards.fusion]
+        base = f"results/{wildcards.study}/seed-{wildcards.seed}/attributes/raw"
+        return [f"{base}/{system}.parquet" for system in fusion.systems]
+
+    def attribute_fusion_files(self, study: str) -> list[str]:
+        """The weights of every fusion of attributes and seed."""
+        config = self.studies[study]
+        return [
+            f"results/{study}/seed-{seed}/attribute_fusions/{fusion}.json"
+            for seed in config.seeds
+            for fusion in config.attribute_fusions
         ]
 
     def fusion_files(self, study: str) -> list[str]:

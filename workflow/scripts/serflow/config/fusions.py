@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field
 
 from serflow.config.base import Name, Strict
+
+
+def _divides_one(step: float) -> float:
+    if abs(round(1 / step) * step - 1) > 1e-9:
+        raise ValueError(f"step is {step}; expected 1 divided by a whole number, as 0.05")
+    return step
+
+
+# Of a grid of weights.
+Step = Annotated[float, Field(gt=0, le=0.5), AfterValidator(_divides_one)]
 
 
 class PriorSettings(Strict):
@@ -22,14 +32,8 @@ class InterpolationFusion(Strict):
     systems: Annotated[list[Name], Field(min_length=2)]
     stage: Literal["raw", "rebalanced"] = "rebalanced"
     fit_on: Literal["dev", "cross_fit"]
-    step: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    step: Step = 0.05
     objective: Literal["macro_f1", "uar", "nll"] = "macro_f1"
-
-    @model_validator(mode="after")
-    def _step_divides_one(self) -> InterpolationFusion:
-        if abs(round(1 / self.step) * self.step - 1) > 1e-9:
-            raise ValueError(f"step is {self.step}; expected 1 divided by a whole number, as 0.05")
-        return self
 
 
 class LogisticFusion(Strict):
@@ -43,3 +47,11 @@ class LogisticFusion(Strict):
 
 
 FusionConfig = Annotated[InterpolationFusion | LogisticFusion, Field(discriminator="method")]
+
+
+class AttributeFusion(Strict):
+    """Linear interpolation of predicted attributes, each with weights of its own, chosen by CCC."""
+
+    systems: Annotated[list[Name], Field(min_length=2)]
+    fit_on: Literal["dev", "cross_fit"]
+    step: Step = 0.05

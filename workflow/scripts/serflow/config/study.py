@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -17,7 +17,7 @@ from serflow.config.families.functionals import FunctionalsConfig
 from serflow.config.families.speech_classifier import SpeechClassifierConfig
 from serflow.config.families.text_classifier import TextClassifierConfig
 from serflow.config.folds import FoldsConfig
-from serflow.config.fusions import FusionConfig, PriorSettings
+from serflow.config.fusions import AttributeFusion, FusionConfig, PriorSettings
 from serflow.config.grids import POINT, points_of
 from serflow.config.labels import AttributeSettings, LabelSettings
 
@@ -71,6 +71,9 @@ class StudyConfig(Strict):
     seeds: Seeds = [1]
     prior: PriorSettings = PriorSettings()
     fusions: dict[Name, FusionConfig] = {}
+    attribute_fusions: dict[Name, AttributeFusion] = Field(
+        {}, description="Late fusions of predicted attributes."
+    )
     primary: Name | None = Field(
         None,
         description="The fusion that the report leads with: declared here, never the best on test.",
@@ -91,14 +94,12 @@ class StudyConfig(Strict):
         """
         contrast = self.contrasts[name]
         systems = contrast.systems or list(self.systems)
-        fusions = {
-            key: fusion
-            for key, fusion in self.fusions.items()
-            if set(fusion.systems) <= set(systems)
-        }
-        data = self.model_dump(
-            exclude={"contrasts", "paper_values", "fusions", "systems", "primary"}
+        fusions, rated = (
+            {key: x for key, x in found.items() if set(x.systems) <= set(systems)}
+            for found in (self.fusions, self.attribute_fusions)
         )
+        anew = {"contrasts", "paper_values", "fusions", "attribute_fusions", "systems", "primary"}
+        data = self.model_dump(exclude=anew)
         return StudyConfig.model_validate(
             {
                 **data,
@@ -107,6 +108,7 @@ class StudyConfig(Strict):
                 "audit": contrast.audit.model_dump(),
                 "systems": {key: self.systems[key].model_dump() for key in systems},
                 "fusions": {key: fusion.model_dump() for key, fusion in fusions.items()},
+                "attribute_fusions": {key: fusion.model_dump() for key, fusion in rated.items()},
                 "primary": self.primary if self.primary in fusions else next(iter(fusions), None),
             }
         )
@@ -179,6 +181,29 @@ class StudyConfig(Strict):
                 f"speech classifiers: {', '.join(able) or 'it has none'}"
             )
 
+    def _check_fusion(
+        self, where: str, fusion: Any, what: Literal["categories", "attributes"]
+    ) -> None:
+        if len(set(fusion.systems)) < len(fusion.systems):
+            raise ValueError(f"{where} names a system twice: {fusion.systems}")
+        unknown = [s for s in fusion.systems if s not in self.systems]
+        if unknown:
+            raise ValueError(
+                f"{where} names unknown system {unknown[0]!r}; "
+                f"the study has {', '.join(self.systems)}"
+            )
+        able = self.predicts(what)
+        mute = [s for s in fusion.systems if s not in able]
+        if mute:
+            raise ValueError(
+                f"{where} names {mute[0]!r}, which predicts no {what}; "
+                f"these do: {', '.join(able) or 'none'}"
+            )
+        if fusion.fit_on == "dev" and not self.has_dev:
+            raise ValueError(f"{where}.fit_on is 'dev', but folds have no dev rows")
+        if fusion.fit_on == "cross_fit" and len(self.folds.names()) == 1:
+            raise ValueError(f"{where}.fit_on is 'cross_fit', but there is one fold")
+
     @model_validator(mode="after")
     def _hangs_together(self) -> StudyConfig:
         if len(set(self.classes)) < len(self.classes):
@@ -236,27 +261,17 @@ class StudyConfig(Strict):
                 "no system predicts categories: give at least one, as `predicts: both`; the tables "
                 "of a study start from its classes"
             )
-        for name, fusion in self.fusions.items():
-            unknown = [s for s in fusion.systems if s not in self.systems]
-            mute = [s for s in fusion.systems if s not in {*unknown, *self.predicts("categories")}]
-            if mute:
-                raise ValueError(
-                    f"fusions.{name} names {mute[0]!r}, which predicts attributes alone and has no "
-                    "posteriors"
-                )
-            if len(set(fusion.systems)) < len(fusion.systems):
-                raise ValueError(f"fusions.{name} names a system twice: {fusion.systems}")
-            if unknown:
-                raise ValueError(
-                    f"fusions.{name} names unknown system {unknown[0]!r}; "
-                    f"the study has {', '.join(self.systems)}"
-                )
-            if fusion.fit_on == "dev" and not self.has_dev:
-                raise ValueError(f"fusions.{name}.fit_on is 'dev', but folds have no dev rows")
-            if fusion.fit_on == "cross_fit" and len(self.folds.names()) == 1:
-                raise ValueError(f"fusions.{name}.fit_on is 'cross_fit', but there is one fold")
-            if name in self.systems:
-                raise ValueError(f"fusions.{name} has the name of a system")
+        for kind, fusions, what in (
+            ("fusions", self.fusions, "categories"),
+            ("attribute_fusions", self.attribute_fusions, "attributes"),
+        ):
+            for name, fusion in fusions.items():
+                self._check_fusion(f"{kind}.{name}", fusion, what)
+                if name in self.systems:
+                    raise ValueError(f"{kind}.{name} has the name of a system")
+        both = sorted(set(self.fusions) & set(self.attribute_fusions))
+        if both:
+            raise ValueError(f"fusions and attribute_fusions both have {both[0]!r}")
         for name, contrast in self.contrasts.items():
             unknown = [s for s in contrast.systems if s not in self.systems]
             if unknown:
@@ -270,7 +285,8 @@ class StudyConfig(Strict):
                 faults = "; ".join(str(fault["msg"]) for fault in error.errors())
                 raise ValueError(f"contrasts.{name}: {faults}") from None
         for paper in self.paper_values:
-            known = self.fusions if paper.stage == "fused" else self.systems
+            fused = {**self.fusions, **self.attribute_fusions}
+            known = fused if paper.stage == "fused" else self.systems
             if paper.system not in known:
                 raise ValueError(
                     f"paper_values: there is no {paper.system!r} at stage '{paper.stage}'; "

@@ -12,7 +12,7 @@ from serflow.report.formats import DASH, count, number, plural
 from serflow.report.headline import spread
 from serflow.report.panels import INK, LINE, MUTED, Axes, Figure, Panel, frame
 from serflow.report.results import Results
-from serflow.report.sections import Cell, Table, paper_value
+from serflow.report.sections import Cell, Fusion, Table, paper_value
 
 BINS = 24  # of each axis of a panel
 DOTS = 400  # up to so many utterances are drawn one by one
@@ -30,12 +30,14 @@ class Section:
     figure : Figure
     unrated : int
         Test utterances without a rating, which count nowhere.
+    fusions : list of Fusion
     """
 
     table: Table
     sources: list[str]
     figure: Figure
     unrated: int
+    fusions: list[Fusion]
 
 
 def section(results: Results) -> Section | None:
@@ -45,44 +47,45 @@ def section(results: Results) -> Section | None:
     sources: list[str] = []
     first = next(iter(results.attributes.values()))
     unrated = np.isnan(first.reference[_test(first)]).any(axis=1).sum()
-    return Section(table(results, sources), sources, figure(results), int(unrated))
+    return Section(
+        table(results, sources), sources, figure(results), int(unrated), fusions(results)
+    )
 
 
 def table(results: Results, sources: list[str]) -> Table:
     """CCC of every system: each attribute, then their mean; test beside dev."""
     names = list(next(iter(results.attributes.values())).scale.names)
     columns = [*(("ccc", name) for name in names), ("mean_ccc", "")]
-    systems = list(dict.fromkeys(system for _, _, system in results.attributes))
+    pairs = list(dict.fromkeys((system, stage) for _, stage, system in results.attributes))
     found = {
-        (system, role, column): results.score(system, "raw", role, *column)
-        for system in systems
+        (pair, role, column): results.score(*pair, role, *column)
+        for pair in pairs
         for role in ("test", "dev")
         for column in columns
     }
-    roles = [
-        "test",
-        *(["dev"] if any(found[s, "dev", columns[-1]] is not None for s in systems) else []),
-    ]
+    has_dev = any(found[pair, "dev", columns[-1]] is not None for pair in pairs)
+    roles = ["test", "dev"] if has_dev else ["test"]
     best = {
         column: max(
-            (x.value for s in systems if (x := found[s, "test", column]) is not None), default=None
+            (x.value for pair in pairs if (x := found[pair, "test", column]) is not None),
+            default=None,
         )
         for column in columns
     }
     rows: list[list[str | Cell]] = []
-    for system in systems:
-        row: list[str | Cell] = [system]
+    for pair in pairs:
+        row: list[str | Cell] = [Cell(*pair)]
         for column in columns:
             for role in roles:
-                score = found[system, role, column]
+                score = found[pair, role, column]
                 if score is None:
                     row.append(DASH)
                     continue
-                leads = role == "test" and len(systems) > 1 and score.value == best[column]
+                leads = role == "test" and len(pairs) > 1 and score.value == best[column]
                 row.append(
                     Cell(number(score.value), spread(score), leads, paper_value(score, sources))
                 )
-        whole = [found[system, role, columns[-1]] for role in roles]
+        whole = [found[pair, role, columns[-1]] for role in roles]
         rows.append([*row, *(DASH if x is None else count(x.n) for x in whole)])
     titles = [role.capitalize() for role in roles]
     groups = [("", 1), *((f"{TITLES['ccc']}, {name}", len(roles)) for name in names)]
@@ -90,19 +93,46 @@ def table(results: Results, sources: list[str]) -> Table:
     return Table(["System", *titles * (len(columns) + 1)], rows, 1, groups)
 
 
+def fusions(results: Results) -> list[Fusion]:
+    """The weights of every fusion, means over its fits."""
+    found = []
+    for name in dict.fromkeys(name for _, name in results.attribute_fusions):
+        runs = [run for (_, fused), run in results.attribute_fusions.items() if fused == name]
+        settings, fits = runs[0]["settings"], [fit for run in runs for fit in run["fits"]]
+        on = "the dev rows" if settings["fit_on"] == "dev" else "the other folds' test rows"
+        told = (
+            f"Linear interpolation, for each attribute with weights of its own from a grid with step "
+            f"{settings['step']:g}, chosen by {TITLES['ccc']} on {on}"
+            f"{f'; means over {len(fits)} fits' if len(fits) > 1 else ''}."
+        )
+        weights = {
+            attribute: np.mean([fit["weights"][attribute] for fit in fits], axis=0)
+            for attribute in fits[0]["weights"]
+        }
+        rows = [
+            [
+                system,
+                *(Cell(number(w[i], 2), share=round(float(w[i]), 3)) for w in weights.values()),
+            ]
+            for i, system in enumerate(settings["systems"])
+        ]
+        found.append(Fusion(name, told, Table(["System", *weights], rows), len(fits)))
+    return found
+
+
 def figure(results: Results) -> Figure:
-    """Predictions over references on test, of the first seed: a panel a system and attribute."""
+    """Predictions over references on test, of the first seed: a panel a table and attribute."""
     seed = results.seeds[0]
     panels = [
-        _panel(results, system, attributes, name)
-        for (found, _, system), attributes in results.attributes.items()
+        _panel(results, system, stage, attributes, name)
+        for (found, stage, system), attributes in results.attributes.items()
         if found == seed
         for name in attributes.scale.names
     ]
     return Figure("attributes", panels)
 
 
-def _panel(results: Results, system: str, attributes: Attributes, name: str) -> Panel:
+def _panel(results: Results, system: str, stage: str, attributes: Attributes, name: str) -> Panel:
     scale, column = attributes.scale, attributes.scale.names.index(name)
     chosen = _test(attributes) & ~np.isnan(attributes.reference).any(axis=1)
     reference = attributes.reference[chosen, column]
@@ -128,7 +158,7 @@ def _panel(results: Results, system: str, attributes: Attributes, name: str) -> 
         frame(ax, "both")
         ax.axhline(scale.low, color=LINE, lw=0.7)
 
-    score = results.score(system, "raw", "test", "ccc", name)
+    score = results.score(system, stage, "test", "ccc", name)
     told = "no rated test rows" if score is None else f"CCC {number(score.value)}"
     return Panel(
         f"{system}, {name}",

@@ -54,6 +54,7 @@ STAGES = {
     "export_attributes": "Export attributes",
     "rebalance_posteriors": "Rebalance",
     "fuse_systems": "Fuse",
+    "fuse_attributes": "Fuse attributes",
     "evaluate_study": "Evaluate",
 }
 
@@ -322,6 +323,7 @@ def _needed(config: StudyConfig) -> Iterator[tuple[str, str]]:
         **dict.fromkeys(("assign_shards", "transcribe_shard", "join_transcripts"), recognised),
         "copy_reference_texts": "reference" in engines,
         "fuse_systems": bool(config.fusions),
+        "fuse_attributes": bool(config.attribute_fusions),
         "export_attributes": bool(config.predicts("attributes")),
         "extract_layer_means": any("layer_means" in x.inputs for x in config.systems.values()),
         **dict.fromkeys(
@@ -366,7 +368,8 @@ def _belongs(rule: str, rest: str, config: StudyConfig, folder: Path) -> bool:
     if job is None:
         return True
     return (
-        job["name"] in {*config.systems, *config.trained, *config.fusions}
+        job["name"]
+        in {*config.systems, *config.trained, *config.fusions, *config.attribute_fusions}
         and int(job["seed"]) in config.seeds
         and (job["fold"] is None or job["fold"] in config.folds.names())
     )

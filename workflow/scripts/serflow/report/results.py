@@ -74,6 +74,8 @@ class Results:
     attributes : mapping of (seed, stage, system) to Attributes
     grids : mapping of (seed, system) to mapping
         The JSON that `score_grid` writes.
+    attribute_fusions : mapping of (seed, fusion) to mapping
+        The JSON that `fuse_attributes` writes.
     """
 
     study: str
@@ -94,6 +96,7 @@ class Results:
     contrasts: Mapping[str, ContrastResults] = field(default_factory=dict)
     attributes: Mapping[tuple[int, str, str], Attributes] = field(default_factory=dict)
     grids: Mapping[tuple[int, str], Mapping[str, Any]] = field(default_factory=dict)
+    attribute_fusions: Mapping[tuple[int, str], Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def seeds(self) -> list[int]:
@@ -215,6 +218,7 @@ def read_results(
     attributes: Iterable[str] = (),
     fusions: Iterable[str] = (),
     grids: Iterable[str] = (),
+    attribute_fusions: Iterable[str] = (),
     transcripts: Iterable[str] = (),
     contrast_scores: Iterable[str] = (),
     contrast_audits: Iterable[str] = (),
@@ -232,12 +236,12 @@ def read_results(
     for path in map(Path, attributes):
         table = read_attributes(path)
         rated[table.seed, path.parent.name, path.stem] = table
-    fitted, tried = (
+    fitted, tried, mixed = (
         {
             (int(path.parts[-3].removeprefix("seed-")), path.stem): _json(path)
             for path in map(Path, files)
         }
-        for files in (fusions, grids)
+        for files in (fusions, grids, attribute_fusions)
     )
     texts, jobs = [], {}
     for path in map(Path, transcripts):
@@ -272,6 +276,7 @@ def read_results(
         contrasts=contrasts,
         attributes=rated,
         grids=tried,
+        attribute_fusions=mixed,
     )
 
 
