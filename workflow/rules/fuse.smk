@@ -43,9 +43,7 @@ rule fuse_attributes:
         settings=lambda w: canonical(
             {
                 "name": w.fusion,
-                **PLAN.studies[w.study]
-                .attribute_fusions[w.fusion]
-                .model_dump(mode="json"),
+                **PLAN.studies[w.study].attribute_fusions[w.fusion].model_dump(mode="json"),
             }
         ),
         code=PLAN.code("fuse_attributes.py"),

@@ -27,12 +27,12 @@ rule take_point:
         points=PLAN.fold_of_points,
     output:
         directory("results/{study}/seed-{seed}/systems/{system}/fold-{fold}"),
-    wildcard_constraints:
-        study=f"(?={PLAN.grid_folds()}){STUDY}",
     log:
         "results/{study}/logs/take_point/{system}-seed-{seed}-fold-{fold}.log",
     benchmark:
         "results/{study}/benchmarks/take_point.{system}-seed-{seed}-fold-{fold}.tsv"
+    wildcard_constraints:
+        study=f"(?={PLAN.grid_folds()}){STUDY}",
     localrule: True
     conda:
         "../../envs/analysis.yaml"

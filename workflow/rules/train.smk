@@ -36,12 +36,12 @@ rule train_fold:
         audit=ancient("results/{study}/audit.parquet"),
     output:
         directory("results/{study}/seed-{seed}/systems/{system}/fold-{fold}"),
-    wildcard_constraints:
-        study=f"(?!{PLAN.grid_folds()}){STUDY}",
     log:
         "results/{study}/logs/train_fold/{system}-seed-{seed}-fold-{fold}.log",
     benchmark:
         "results/{study}/benchmarks/train_fold.{system}-seed-{seed}-fold-{fold}.tsv"
+    wildcard_constraints:
+        study=f"(?!{PLAN.grid_folds()}){STUDY}",
     conda:
         "../../envs/train.yaml"
     threads: 1
