@@ -401,6 +401,7 @@ class _Trainer(transformers.Trainer):
                     },
                 ],
                 lr=self._settings.learning_rate,
+                fused=True,  # one pass over the weights
             )
         return self.optimizer
 
