@@ -143,7 +143,7 @@ class LabelTokenNet(nn.Module):
     def score(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """The same as `forward` without gradients, with what prompts share read once.
 
-        Models without a plain cache of keys and values are read in full.
+        Prompts of models without a plain cache of keys and values are read in full.
         """
         if not self._caches:
             return self(inputs, mask)
@@ -153,8 +153,7 @@ class LabelTokenNet(nn.Module):
         cache = None
         if shared:
             cache = self._run(rows[:1, :shared], real[:1, :shared], use_cache=True).past_key_values
-            if not _expandable(cache):
-                self._caches = False
+            if not _expandable(cache, rows.shape[1] + size):
                 return self(inputs, mask)
             cache.batch_repeat_interleave(n)
         rest, real_rest = _aligned(rows[:, shared:], real[:, shared:], "right")
@@ -163,8 +162,7 @@ class LabelTokenNet(nn.Module):
         logits = found.logits[:, -1:]
         if size:
             cache = found.past_key_values
-            if not _expandable(cache):
-                self._caches = False
+            if not _expandable(cache, rows.shape[1] + size):
                 return self(inputs, mask)
             cache.batch_repeat_interleave(n_paths)
             ends = torch.arange(size, device=mask.device) < self.path_lengths[:, None]
@@ -256,8 +254,13 @@ def _shared_tokens(rows: Tensor, real: Tensor) -> int:
     return min(int(same.long().cumprod(dim=0).sum()), int(real.sum(dim=1).min()) - 1)
 
 
-def _expandable(cache: Any) -> bool:
-    """Whether a cache holds keys and values of attention alone, one row an example."""
+def _expandable(cache: Any, columns: int) -> bool:
+    """Whether a cache holds keys and values of attention alone, which reaches over all columns.
+
+    A window counts the padding between what is shared and what is not.
+    """
     return type(cache) is DynamicCache and all(
-        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers
+        type(layer) is DynamicLayer
+        or (type(layer) is DynamicSlidingWindowLayer and columns <= layer.sliding_window)
+        for layer in cache.layers
     )
