@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -353,3 +354,8 @@ def _tokenizer(template: list[str], **tokens: str) -> PreTrainedTokenizerFast:
             single=template[0], special_tokens=[("<s>", 0), ("</s>", 1)]
         )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", **tokens)
+
+
+def words_in(texts: Sequence[str]) -> list[str]:
+    """The words of some texts, each once, in their order."""
+    return list(dict.fromkeys(word for text in texts for word in re.findall(r"\w+|[^\w\s]", text)))

@@ -33,7 +33,7 @@ from serflow.config.load import load_study
 from serflow.errors import UserError
 from serflow.nets import weights
 from serflow.nets.adaptation import Lora, adapt
-from serflow.nets.label_tokens import LabelTokenNet
+from serflow.nets.label_tokens import LabelTokenNet, Scorer
 from serflow.nets.losses import weighted_cross_entropy
 from serflow.nets.prompts import Prompts
 from serflow.systems.interface import build
@@ -142,7 +142,7 @@ def test_posteriors_are_those_of_scoring_every_word_by_itself(models, words):
                     logits[len(row) - 1 + d, token] for d, token in enumerate(label)
                 )
         found = net(**padded(rows, "right"))
-        scored = net.score(**padded(rows, "right"))
+        scored = Scorer(net)(**padded(rows, "right"))
     assert np.allclose(found[:, :-1], expected, atol=1e-5)
     assert np.allclose(scored[:, :-1], expected, atol=1e-5)
     assert found.exp().sum(dim=1).numpy() == pytest.approx(1, abs=1e-5)
@@ -162,7 +162,7 @@ def test_posteriors_are_those_that_generation_goes_by(models):
     )
     tokens = AutoTokenizer.from_pretrained(models["gemma"]).convert_tokens_to_ids(list(CLASSES))
     with torch.no_grad():
-        found = net.score(**padded([row], "right"))[0, :-1]
+        found = Scorer(net)(**padded([row], "right"))[0, :-1]
     expected = said.logits[0][0].log_softmax(-1)[tokens]
     assert torch.allclose(found, expected, atol=1e-5)
 
@@ -223,22 +223,39 @@ def test_neither_padding_nor_company_nor_the_shared_prefix_changes_anything(
         alone = torch.cat([net(**padded([row], "right")) for row in rows])
         for side in ("right", "left"):
             assert torch.allclose(net(**padded(rows, side)), alone, atol=3e-6), side
-            assert torch.allclose(net.score(**padded(rows, side)), alone, atol=1e-5), side
-        equal = net.score(**padded([rows[0]] * 3, "right"))
+            assert torch.allclose(Scorer(net)(**padded(rows, side)), alone, atol=1e-5), side
+        equal = Scorer(net)(**padded([rows[0]] * 3, "right"))
     assert torch.allclose(equal, alone[:1].expand(3, -1), atol=1e-5)
-    assert net._caches == (name != "mamba")
+    assert net.caches == (name != "mamba")
 
 
-def test_what_prompts_share_is_read_once(models):
-    prompts, net = prompts_and_net(models["gemma"], COLLIDING)
-    rows, _ = prompts(["we hate it", "", "a lovely day"], 200)
-    shared = len(rows[1]) - len(prompts([""], 200)[0][0][-8:])
+def test_what_prompts_share_is_read_once_for_all_batches(models):
+    """Else the cache could be off for good, and nobody would notice but by the clock."""
+    prompts, net = prompts_and_net(models["gemma"], own_words())
+    texts = ["we hate it", "a lovely day", "fine joy", "the table", "is awful", "", "joy"]
+    rows, _ = prompts(texts, 200)
+    instruction = next(i for i, ids in enumerate(zip(*rows[:3], strict=False)) if len(set(ids)) > 1)
+    assert instruction > len(rows[5]) / 2
     read = []
-    embedding = net.model.get_input_embeddings()
-    embedding.register_forward_hook(lambda _, args, out: read.append(args[0].numel()))
+    net.model.get_input_embeddings().register_forward_hook(
+        lambda _, args, out: read.append(args[0].numel())
+    )
+    scorer = Scorer(net)
+    found = [scorer(**padded(batch, "right")) for batch in (rows[:3], rows[3:6], rows[6:])]
+    sizes = [n * (max(map(len, b)) - instruction) for n, b in ((3, rows[:3]), (3, rows[3:6]))]
+    assert read == [instruction, *sizes, len(rows[6]) - instruction]
     with torch.no_grad():
-        net.score(**padded(rows, "right"))
-    assert sum(read) < sum(map(len, rows)) - shared
+        alone = torch.cat([net(**padded([row], "right")) for row in rows])
+    assert torch.allclose(torch.cat(found), alone, atol=1e-5)
+
+
+def test_prompts_that_begin_otherwise_are_not_scored_by_what_was_kept(models):
+    _, net = prompts_and_net(models["gemma"], own_words())
+    scorer = Scorer(net)
+    for rows in ([[0, 8, 9, 10, 7], [0, 8, 9, 10, 11]], [[0, 8, 12, 9], [0, 8, 12, 10, 7]], [[0]]):
+        with torch.no_grad():
+            alone = torch.cat([net(**padded([row], "right")) for row in rows])
+        assert torch.allclose(scorer(**padded(rows, "right")), alone, atol=1e-5)
 
 
 def test_gradients_are_finite_under_padding(models):
@@ -281,14 +298,13 @@ def test_a_transcript_cannot_end_its_turn(models):
 
 def test_a_long_transcript_loses_its_end_and_the_instruction_nothing(models, tmp_path):
     prompts = Prompts(models["gemma"], PROMPT)
-    [empty, long], cut = prompts(["", "joy " * 300], 200)
+    [empty, one, long], cut = prompts(["", "joy", "joy " * 300], 200)
     assert cut == 1
-    assert len(empty) < len(long) <= 200
-    start = len(empty) - 5  # <end_of_turn> \n <start_of_turn> ... of the template's end
-    assert long[: start - 5] == empty[: start - 5]
-    assert long[-5:] == empty[-5:]
+    assert 198 <= len(long) <= 200
     joy = AutoTokenizer.from_pretrained(models["gemma"]).convert_tokens_to_ids("joy")
-    assert long.count(joy) > 10
+    assert one.count(joy) == 1
+    first = one.index(joy)
+    assert long == [*one[:first], *[joy] * (len(long) - len(empty)), *one[first + 1 :]]
     with pytest.raises(UserError, match=r"the prompt alone has \d+ tokens, and at most 20"):
         prompts(["joy"], 20)
     train = text_examples(["joy " * 300, "rage", " ", ""], [1, 0, 2, 2])
@@ -390,7 +406,7 @@ def test_a_model_without_chat_template_needs_a_plain_one(models):
 def test_words_that_the_model_cannot_tell_apart_are_refused(models):
     prompts = Prompts(models["gemma"], PROMPT)
     with pytest.raises(UserError, match=r"'sad' \(class 'low'\) begin those of 'sadness'"):
-        prompts.labels({"low": "sad", "lower": "sadness"} | {"high": "joy"})
+        prompts.labels({"low": "sad", "lower": "sadness", "high": "joy"})
     with pytest.raises(UserError, match="begin those of 'joy'"):
         prompts.labels({"happy": "joy", "elated": "joy"})
 

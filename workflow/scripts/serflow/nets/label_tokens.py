@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -60,7 +61,7 @@ class LabelTokenNet(nn.Module):
         known = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in known
         self._keeps_logits = "logits_to_keep" in known
-        self._caches = "past_key_values" in known
+        self.caches = "past_key_values" in known
         self._positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         model.set_output_embeddings(_ExactHead(model.get_output_embeddings()))
         if gradient_checkpointing and adaptation != "frozen":
@@ -135,47 +136,13 @@ class LabelTokenNet(nn.Module):
         ends = torch.arange(size, device=mask.device) < self.path_lengths[:, None]
         real = torch.cat([mask.repeat_interleave(n_paths, 0), ends.repeat(n, 1)], dim=1)
         rows, real = _aligned(rows, real, "right")
-        logits = self._run(rows, real, keep=size + 1).logits
+        logits = self.run(rows, real, keep=size + 1).logits
         logits = logits.unflatten(0, (n, n_paths))
+        # Rows end together, wherever their words do.
         column = size - self.path_lengths[self.node_rows] + self.node_depths
-        return self._columns(logits[:, self.node_rows, column])
+        return self.columns(logits[:, self.node_rows, column])
 
-    def score(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """The same as `forward` without gradients, with what prompts share read once.
-
-        Prompts of models without a plain cache of keys and values are read in full.
-        """
-        if not self._caches:
-            return self(inputs, mask)
-        n, (n_paths, size) = len(inputs), self.paths.shape
-        rows, real = _aligned(inputs, mask, "left")
-        shared = _shared_tokens(rows, real) if n > 1 else 0
-        cache = None
-        if shared:
-            cache = self._run(rows[:1, :shared], real[:1, :shared], use_cache=True).past_key_values
-            if not _expandable(cache, rows.shape[1] + size):
-                return self(inputs, mask)
-            cache.batch_repeat_interleave(n)
-        rest, real_rest = _aligned(rows[:, shared:], real[:, shared:], "right")
-        read = torch.cat([real[:, :shared], real_rest], dim=1)
-        found = self._run(rest, read, cache, use_cache=bool(shared or size))
-        logits = found.logits[:, -1:]
-        if size:
-            cache = found.past_key_values
-            if not _expandable(cache, rows.shape[1] + size):
-                return self(inputs, mask)
-            cache.batch_repeat_interleave(n_paths)
-            ends = torch.arange(size, device=mask.device) < self.path_lengths[:, None]
-            read = torch.cat([read.repeat_interleave(n_paths, 0), ends.repeat(n, 1)], dim=1)
-            deeper = self._run(self.paths.repeat(n, 1), read, cache, keep=size, use_cache=True)
-            deeper = deeper.logits.unflatten(0, (n, n_paths))
-            below = self.node_depths > 0
-            logits = torch.cat(
-                [logits, deeper[:, self.node_rows[below], self.node_depths[below] - 1]], dim=1
-            )
-        return self._columns(logits)
-
-    def _run(
+    def run(
         self,
         rows: Tensor,
         read: Tensor,
@@ -204,7 +171,7 @@ class LabelTokenNet(nn.Module):
         found.logits = found.logits[:, -keep:]
         return found
 
-    def _columns(self, logits: Tensor) -> Tensor:
+    def columns(self, logits: Tensor) -> Tensor:
         """From logits at the nodes, shape (batch, n_nodes, vocabulary), to those of the classes."""
         log_proba = logits.float().log_softmax(dim=-1)
         nodes, tokens, there = self.label_ways
@@ -216,6 +183,68 @@ class LabelTokenNet(nn.Module):
         arriving = (log_proba[:, nodes, tokens] * there).sum(dim=-1)
         elsewhere = (arriving + leaving.logsumexp(dim=-1)).logsumexp(dim=1, keepdim=True)
         return torch.cat([words, elsewhere], dim=1)
+
+
+class Scorer:
+    """`LabelTokenNet.forward` without gradients, in less time: what prompts share is read once.
+
+    Keys and values of the first tokens, those of the instruction, are kept from batch to batch, so
+    the weights must stay as they are. Prompts of models without plain keys and values, and those
+    longer than a window of attention, are read in full.
+
+    Parameters
+    ----------
+    net : LabelTokenNet
+    """
+
+    def __init__(self, net: LabelTokenNet) -> None:
+        self._net = net
+        self._known: tuple[Tensor, Cache] | None = None
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Arguments and result as those of the network."""
+        net = self._net
+        if not net.caches:
+            return net(inputs, mask)
+        n, (n_paths, size) = len(inputs), net.paths.shape
+        rows, real = _aligned(inputs, mask, "left")
+        columns = rows.shape[1] + size
+        shared, cache = self._start(rows, real)
+        if cache is not None:
+            if not _expandable(cache, columns):
+                return net(inputs, mask)
+            cache.batch_repeat_interleave(n)
+        rest, real_rest = _aligned(rows[:, shared:], real[:, shared:], "right")
+        read = torch.cat([real[:, :shared], real_rest], dim=1)
+        found = net.run(rest, read, cache, use_cache=bool(shared or size))
+        logits = found.logits
+        if size:
+            cache = found.past_key_values
+            if not _expandable(cache, columns):
+                return net(inputs, mask)
+            cache.batch_repeat_interleave(n_paths)
+            ends = torch.arange(size, device=mask.device) < net.path_lengths[:, None]
+            read = torch.cat([read.repeat_interleave(n_paths, 0), ends.repeat(n, 1)], dim=1)
+            deeper = net.run(net.paths.repeat(n, 1), read, cache, keep=size, use_cache=True)
+            deeper = deeper.logits.unflatten(0, (n, n_paths))
+            below = net.node_depths > 0
+            logits = torch.cat(
+                [logits, deeper[:, net.node_rows[below], net.node_depths[below] - 1]], dim=1
+            )
+        return net.columns(logits)
+
+    def _start(self, rows: Tensor, real: Tensor) -> tuple[int, Cache | None]:
+        """How many first tokens have been read for all rows, and a copy of what they gave."""
+        shared = _shared_tokens(rows, real)
+        known = self._known
+        if known is None or len(known[0]) > shared or (rows[0, : len(known[0])] != known[0]).any():
+            if len(rows) == 1 or not shared:  # nobody to share it with
+                return 0, None
+            ids = rows[:1, :shared]
+            found = self._net.run(ids, torch.ones_like(ids, dtype=torch.bool), use_cache=True)
+            known = self._known = (ids[0], found.past_key_values)
+        return len(known[0]), copy.deepcopy(known[1])
 
 
 class _ExactHead(nn.Module):

@@ -141,7 +141,7 @@ class Prompts:
         return rows, len(long)
 
     def _cut(self, text: str, max_tokens: int) -> list[int]:
-        """Tokens with as many of the transcript's first characters as there is room for."""
+        """Tokens with as many of the transcript's first words as there is room for."""
         fits, too_many = 0, len(text)
         while too_many - fits > 1:
             middle = (fits + too_many) // 2
@@ -149,7 +149,10 @@ class Prompts:
                 fits = middle
             else:
                 too_many = middle
-        return self._tokens(self.rendered(text[:fits]))
+        kept = text[:fits]
+        if not text[fits].isspace() and len(kept.split()) > 1:  # half a word is another word
+            kept = kept.rsplit(maxsplit=1)[0]
+        return self._tokens(self.rendered(kept))
 
     def _tokens(self, rendered: str) -> list[int]:
         # A chat template has written the special tokens already.

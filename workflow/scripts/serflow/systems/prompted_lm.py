@@ -20,7 +20,7 @@ from serflow.config.families.training import TrainingSettings
 from serflow.context import Context
 from serflow.nets import weights
 from serflow.nets.adaptation import Lora
-from serflow.nets.label_tokens import LabelTokenNet
+from serflow.nets.label_tokens import LabelTokenNet, Scorer
 from serflow.nets.prompts import Prompts
 from serflow.systems import saved
 from serflow.systems.interface import Examples, Predicted
@@ -127,7 +127,7 @@ class PromptedLm:
 
     def _posteriors(self, inputs: TokenInputs) -> NDArray[np.float64]:
         found = training.outputs(
-            self.net_, self.net_.score, inputs, self.settings.prediction_batch, self.bf16
+            self.net_, Scorer(self.net_), inputs, self.settings.prediction_batch, self.bf16
         )
         return log_softmax(found[:, :-1], axis=1)
 
