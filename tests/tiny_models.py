@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import yaml
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordLevel, WordPiece
+from tokenizers.pre_tokenizers import Split, Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import (
+    GemmaConfig,
+    GemmaForCausalLM,
     HubertConfig,
     HubertForSequenceClassification,
     HubertModel,
@@ -264,6 +268,55 @@ def llama(folder: Path, bos: bool = True) -> Path:
     return folder
 
 
+# The turns of Gemma; its own template refuses a system turn as well.
+GEMMA_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{{ '<start_of_turn>' + message['role'] + '\n' + message['content'] | trim }}"
+    "{{ '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+TURNS = ["<start_of_turn>", "<end_of_turn>"]
+
+
+def gemma(folder: Path, words: Sequence[str] = (), hidden: int = 16, layers: int = 2) -> Path:
+    """A Gemma with its turns; `words` have a token each, others are spelt letter by letter."""
+    torch.manual_seed(0)
+    letters = [chr(i) for i in range(ord("a"), ord("z") + 1)]
+    pieces = ["<bos>", "<eos>", "<unk>", "<pad>", *TURNS, "\n", *WORDS, *words]
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    for piece in [*letters, *(f"##{letter}" for letter in letters)]:
+        vocabulary.setdefault(piece, len(vocabulary))
+    backend = Tokenizer(WordPiece(vocabulary, unk_token="<unk>"))
+    # Line ends are tokens, as Gemma's are.
+    backend.pre_tokenizer = Split(Regex(r"\n|\w+|[^\w\s]"), "removed", invert=True)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        additional_special_tokens=TURNS,
+        chat_template=GEMMA_TEMPLATE,
+    )
+    tokenizer.save_pretrained(folder)
+    config = GemmaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=hidden // 2,
+        max_position_embeddings=256,
+        pad_token_id=3,
+        bos_token_id=0,
+        eos_token_id=1,
+        initializer_range=0.1,
+    )
+    GemmaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
 def roberta(folder: Path) -> Path:
     """A RoBERTa."""
     torch.manual_seed(0)
@@ -301,3 +354,8 @@ def _tokenizer(template: list[str], **tokens: str) -> PreTrainedTokenizerFast:
             single=template[0], special_tokens=[("<s>", 0), ("</s>", 1)]
         )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", **tokens)
+
+
+def words_in(texts: Sequence[str]) -> list[str]:
+    """The words of some texts, each once, in their order."""
+    return list(dict.fromkeys(word for text in texts for word in re.findall(r"\w+|[^\w\s]", text)))

@@ -8,10 +8,13 @@ import json
 import tarfile
 from types import SimpleNamespace
 
+import httpx2
 import pytest
+from huggingface_hub.errors import GatedRepoError
 
 from serflow.errors import UserError
 from serflow.models import fetch, made_whole, origin, unpack_nemo
+from serflow.nets.loading import loading
 
 FILES = {"./model_config.yaml": b"target: x\n", "./model_weights.ckpt": b"\0" * 5000}
 
@@ -68,6 +71,39 @@ def test_a_fetched_model_keeps_what_came_out_of_its_archive_and_its_revision(tmp
     assert names == ["model.json", "model_config.yaml", "model_weights.ckpt"]
     record = json.loads((tmp_path / "canary" / "model.json").read_text())
     assert record == {"origin": "nvidia/canary-1b", "revision": "abc123"}
+
+
+def hub_that_raises(monkeypatch, error):
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: SimpleNamespace(model_info=refuse))
+
+
+def test_a_gated_model_says_where_its_licence_is_and_what_to_set(tmp_path, monkeypatch):
+    """Gemma and LLaMA: the hub's own error is a page long and names a 403."""
+    request = httpx2.Request("GET", "https://huggingface.co/api/models/google/gemma-1.1-2b-it")
+    answer = httpx2.Response(403, request=request)
+    hub_that_raises(monkeypatch, GatedRepoError("403 Client Error", response=answer))
+    with pytest.raises(UserError) as caught:
+        fetch("google/gemma-1.1-2b-it", tmp_path / "gemma")
+    said = str(caught.value)
+    assert "google/gemma-1.1-2b-it asks for a licence" in said
+    assert "https://huggingface.co/google/gemma-1.1-2b-it" in said
+    assert "HF_TOKEN" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_access_token_is_in_no_message(tmp_path, monkeypatch):
+    """A proxy's error quotes the request's headers, and messages end in logs that are shared."""
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub_that_raises(monkeypatch, OSError("proxy refused 'Authorization: Bearer hf_secret'"))
+    with pytest.raises(UserError, match="proxy refused") as caught:
+        fetch("google/gemma-1.1-2b-it", tmp_path / "gemma")
+    assert "hf_secret" not in str(caught.value)
+    with pytest.raises(UserError, match="bad header") as caught, loading("a/b", "language model"):
+        raise OSError("bad header 'Bearer hf_secret'")
+    assert "hf_secret" not in str(caught.value)
 
 
 def test_a_model_that_fails_half_way_is_not_there(tmp_path):

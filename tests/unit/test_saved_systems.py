@@ -55,6 +55,18 @@ def text_system(folder, **changes):
     return system.fit(sentences(24, seed=1), None), sentences(12, seed=2)
 
 
+def prompted_system(folder, **changes):
+    """A language model that answers with a word, and what it is tested on."""
+    block = {
+        "family": "prompted_lm",
+        "model": str(tiny_models.gemma(folder / "model")),
+        "prompt": "Which emotion is this: {text}",
+        "words": {"happy": "joyful"},
+    }
+    system = build("prompted_lm", block | changes, context(folder))
+    return system.fit(sentences(24, seed=1), None), sentences(12, seed=2)
+
+
 TEXT_LORA = {"adaptation": "lora", "lora": LORA | {"target_modules": ["q_proj", "v_proj"]}}
 SYSTEMS = {
     "speech full": partial(speech_system, adaptation="full"),
@@ -65,6 +77,15 @@ SYSTEMS = {
     "text full": partial(text_system, adaptation="full"),
     "text lora": partial(text_system, **TEXT_LORA),
     "text in 4 bits": partial(text_system, quantisation="nf4", **TEXT_LORA),
+    "prompted lora": partial(prompted_system, training=TRAINING, **TEXT_LORA),
+    "prompted in 4 bits": partial(
+        prompted_system, training=TRAINING, quantisation="nf4", **TEXT_LORA
+    ),
+    "prompted full": partial(prompted_system, training=TRAINING, adaptation="full"),
+    "prompted zero-shot": partial(prompted_system, adaptation="frozen"),
+    "prompted colliding": partial(
+        prompted_system, words={"happy": "sadder", "sad": "sadly"}, training=TRAINING, **TEXT_LORA
+    ),
 }
 
 

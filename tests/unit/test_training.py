@@ -20,7 +20,7 @@ from serflow.batching import Batches, Draw, balanced_rows, count_batches
 from serflow.config.families.training import TrainingSettings
 from serflow.errors import UserError
 from serflow.nets.losses import weighted_cross_entropy
-from serflow.systems.text_classifier import TokenInputs
+from serflow.systems.text_inputs import TokenInputs
 from serflow.targets import Targets
 from toy_examples import context
 

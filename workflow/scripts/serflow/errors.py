@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 
 class UserError(Exception):
     """A fault in the user's data, configuration or environment.
@@ -16,3 +18,9 @@ def name_some(items, limit: int = 5) -> str:
     items = [str(item) for item in items]
     rest = len(items) - limit
     return ", ".join(items[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def without_token(text: str) -> str:
+    """A message of others, without the hub's access token: messages end in logs."""
+    token = os.environ.get("HF_TOKEN", "").strip()
+    return text.replace(token, "(HF_TOKEN)") if token else text

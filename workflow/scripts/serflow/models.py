@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from serflow.acquisition.unpack import unpack
-from serflow.errors import UserError
+from serflow.errors import UserError, without_token
 from serflow.files import write_text
 
 RECORD = "model.json"
@@ -115,8 +115,8 @@ def fetch(model: str, folder: Path) -> None:
                 archive.unlink()
     except GatedRepoError:
         raise UserError(
-            f"{name} asks for a licence: accept it on the model's hub page, put an access token "
-            "into the environment variable HF_TOKEN, and run again"
+            f"{name} asks for a licence: accept it at https://huggingface.co/{name}, put an access "
+            "token of that account into the environment variable HF_TOKEN, and run again"
         ) from None
     except RepositoryNotFoundError:
         raise UserError(
@@ -125,6 +125,7 @@ def fetch(model: str, folder: Path) -> None:
         ) from None
     except (HTTPError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = without_token(reason)
         raise UserError(
             f"cannot fetch {name} from the hub ({reason}). Run this rule on a machine with "
             f"internet, or copy the model there and add to config.yaml:\n"

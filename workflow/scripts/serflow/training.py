@@ -161,7 +161,7 @@ def fit_network(
     Parameters
     ----------
     net : nn.Module
-        Gives outputs, shape (batch, n_classes + n_attributes). Built after `seed_everything`.
+        Gives outputs, shape (batch, n_logits + n_attributes). Built after `seed_everything`.
     inputs : Inputs
     targets : Targets
         Of the inputs, in their order.
@@ -365,11 +365,11 @@ class _Trainer(transformers.Trainer):
         self._settings = settings
         self._dev = dev
         self._fingerprint = fingerprint
-        self._loss_weights = (
-            None
-            if loss_weights is None
-            else torch.tensor(loss_weights, dtype=torch.float32, device=args.device)
-        )
+        self._loss_weights = None
+        if loss_weights is not None:
+            # No utterance is elsewhere, so the weight of that column never counts.
+            weight = [*loss_weights, *[0.0] * examples.targets.elsewhere]
+            self._loss_weights = torch.tensor(weight, dtype=torch.float32, device=args.device)
 
     def get_train_dataloader(self) -> DataLoader:
         return self.accelerator.prepare(
@@ -421,16 +421,16 @@ class _Trainer(transformers.Trainer):
     ) -> Any:
         labels, reference = inputs.pop("labels"), inputs.pop("attributes")
         found = model(**inputs)
-        n, n_classes = len(labels), self.train_dataset.targets.n_classes
+        n, n_logits = len(labels), self.train_dataset.targets.n_logits
         n_items = num_items_in_batch or n
         loss = found.new_zeros((), dtype=torch.float32)
-        if n_classes:
-            logits = found[:, :n_classes]
+        if n_logits:
+            logits = found[:, :n_logits]
             loss = loss + weighted_cross_entropy(logits, labels, self._loss_weights, n_items)
         if reference.shape[1]:
             settings = self._settings
-            measured = ATTRIBUTE_LOSSES[settings.attribute_loss](found[:, n_classes:], reference)
-            share = n / n_items * (settings.attribute_weight if n_classes else 1)
+            measured = ATTRIBUTE_LOSSES[settings.attribute_loss](found[:, n_logits:], reference)
+            share = n / n_items * (settings.attribute_weight if n_logits else 1)
             loss = loss + share * measured
         return (loss, found) if return_outputs else loss
 

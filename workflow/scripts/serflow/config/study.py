@@ -14,6 +14,7 @@ from serflow.config.corpora import SOUNDS, CorpusConfig, SoundCorpus
 from serflow.config.evaluation import IntervalSettings, PaperValue
 from serflow.config.families.embedding_backend import EmbeddingBackendConfig
 from serflow.config.families.functionals import FunctionalsConfig
+from serflow.config.families.prompted_lm import PromptedLmConfig
 from serflow.config.families.speech_classifier import SpeechClassifierConfig
 from serflow.config.families.text_classifier import TextClassifierConfig
 from serflow.config.folds import FoldsConfig
@@ -25,7 +26,11 @@ from serflow.config.labels import AttributeSettings, LabelSettings
 CONTRAST = "."
 
 SystemConfig = Annotated[
-    FunctionalsConfig | SpeechClassifierConfig | TextClassifierConfig | EmbeddingBackendConfig,
+    FunctionalsConfig
+    | SpeechClassifierConfig
+    | TextClassifierConfig
+    | PromptedLmConfig
+    | EmbeddingBackendConfig,
     Field(discriminator="family"),
 ]
 
@@ -204,6 +209,16 @@ class StudyConfig(Strict):
         if fusion.fit_on == "cross_fit" and len(self.folds.names()) == 1:
             raise ValueError(f"{where}.fit_on is 'cross_fit', but there is one fold")
 
+    def _check_words(self, system: str) -> None:
+        known = [*self.classes, *self.labels.train_only]
+        words = self.trained[system].words
+        astray = [name for name in words if name not in known]
+        if astray:
+            raise ValueError(
+                f"systems.{system}.words names {astray[0]!r}, which is not one of the classes: "
+                f"{', '.join(known)}"
+            )
+
     @model_validator(mode="after")
     def _hangs_together(self) -> StudyConfig:
         if len(set(self.classes)) < len(self.classes):
@@ -236,6 +251,8 @@ class StudyConfig(Strict):
                 self._check_transcription(name)
             if "embeddings" in system.inputs:
                 self._check_embeddings(name)
+            if system.family == "prompted_lm":
+                self._check_words(name)
             for corpus in _mixed_in(system):
                 if corpus not in self.sounds and corpus not in SOUNDS:
                     known = ", ".join([*self.sounds, *(c for c in SOUNDS if c not in self.sounds)])
@@ -244,8 +261,8 @@ class StudyConfig(Strict):
                         f"'sounds': {known}"
                     )
             phases = getattr(system, "phases", [system])
-            trainings = [phase.training for phase in phases if hasattr(phase, "training")]
-            if any(training.select == "best" for training in trainings) and not self.has_dev:
+            trainings = [getattr(phase, "training", None) for phase in phases]
+            if any(x is not None and x.select == "best" for x in trainings) and not self.has_dev:
                 raise ValueError(
                     f"systems.{name}.training.select is 'best', but folds have no dev rows "
                     "to choose an epoch on; set folds.dev, or select: last"

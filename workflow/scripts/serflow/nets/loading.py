@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers.utils import cached_file, logging
 
-from serflow.errors import UserError, name_some
+from serflow.errors import UserError, name_some, without_token
 
 # Never run code that comes with a model; weights are safetensors, or pickles read as plain tensors.
 SAFE: dict[str, Any] = {"trust_remote_code": False}
@@ -37,7 +37,7 @@ def loading(source: str, what: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(_explain(source, what, reason)) from error
+        raise UserError(_explain(source, what, without_token(reason))) from error
     finally:
         logging.set_verbosity(verbosity)
         if bars:

@@ -6,7 +6,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from serflow.config.families.training import LoraSettings, Predicts, TrainingSettings
+from serflow.config.families.training import (
+    LoraSettings,
+    Predicts,
+    Quantisation,
+    TrainingSettings,
+    check_quantisation,
+)
 from serflow.config.grids import System
 
 
@@ -19,10 +25,7 @@ class TextClassifierConfig(System):
     model: str = Field(description="Hub id or local folder of the language model and tokenizer.")
     adaptation: Literal["full", "lora", "frozen"] = "full"
     lora: LoraSettings | None = None
-    quantisation: Literal["none", "nf4"] = Field(
-        "none",
-        description="nf4: the frozen language model in 4 bits (bitsandbytes), products in bfloat16.",
-    )
+    quantisation: Quantisation = "none"
     predicts: Predicts = Field(
         "categories", description="The study's classes, its attributes, or both."
     )
@@ -37,10 +40,7 @@ class TextClassifierConfig(System):
     def _adaptations_settings(self) -> TextClassifierConfig:
         if (self.adaptation == "lora") != (self.lora is not None):
             raise ValueError("'lora' settings are needed exactly when adaptation is 'lora'")
-        if self.quantisation != "none" and self.adaptation == "full":
-            raise ValueError(
-                "weights in 4 bits cannot be trained themselves: set adaptation to 'lora' (or 'frozen')"
-            )
+        check_quantisation(self.quantisation, self.adaptation)
         return self
 
     def models(self) -> tuple[str, ...]:

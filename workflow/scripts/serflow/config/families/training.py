@@ -11,6 +11,10 @@ from serflow.config.base import Strict
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Predicts = Literal["categories", "attributes", "both"]
+Quantisation = Annotated[
+    Literal["none", "nf4"],
+    Field(description="nf4: frozen weights in 4 bits (bitsandbytes), products in bfloat16."),
+]
 
 
 class LoraSettings(Strict):
@@ -71,3 +75,11 @@ class TrainingSettings(Strict):
     )
     bf16: Literal["auto", "never"] = Field("auto", description="bfloat16 where the device has it.")
     gradient_checkpointing: bool = False
+
+
+def check_quantisation(quantisation: str, adaptation: str) -> None:
+    """Raise ValueError where weights in 4 bits would have to be trained themselves."""
+    if quantisation != "none" and adaptation == "full":
+        raise ValueError(
+            "weights in 4 bits cannot be trained themselves: set adaptation to 'lora' (or 'frozen')"
+        )
