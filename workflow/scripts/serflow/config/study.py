@@ -15,15 +15,21 @@ from serflow.config.families.embedding_backend import EmbeddingBackendConfig
 from serflow.config.families.functionals import FunctionalsConfig
 from serflow.config.families.speech_classifier import SpeechClassifierConfig
 from serflow.config.families.text_classifier import TextClassifierConfig
+from serflow.config.families.text_functionals import TextFunctionalsConfig
 from serflow.config.folds import FoldsConfig
 from serflow.config.fusions import FusionConfig, PriorSettings
 from serflow.config.labels import AttributeSettings, LabelSettings
+from serflow.config.submission import LABELS, SubmissionSettings
 
 # Between a study's name and that of one of its contrasts; no name holds it.
 CONTRAST = "."
 
 SystemConfig = Annotated[
-    FunctionalsConfig | SpeechClassifierConfig | TextClassifierConfig | EmbeddingBackendConfig,
+    FunctionalsConfig
+    | SpeechClassifierConfig
+    | TextClassifierConfig
+    | TextFunctionalsConfig
+    | EmbeddingBackendConfig,
     Field(discriminator="family"),
 ]
 
@@ -75,6 +81,11 @@ class StudyConfig(Strict):
     )
     intervals: IntervalSettings = IntervalSettings()
     paper_values: list[PaperValue] = []
+    submission: SubmissionSettings | None = Field(
+        None,
+        description="A file for a challenge, by systems that are trained once more on all labelled "
+        "rows, with the first of the seeds.",
+    )
 
     @property
     def has_dev(self) -> bool:
@@ -84,8 +95,8 @@ class StudyConfig(Strict):
     def contrast(self, name: str) -> StudyConfig:
         """The study under another of its protocols.
 
-        Fusions that fit that protocol and its systems come along; published values do not, as they
-        belong to the study's own protocol.
+        Fusions that fit that protocol and its systems come along; published values and what is
+        handed in do not, as they belong to the study itself.
         """
         contrast = self.contrasts[name]
         systems = contrast.systems or list(self.systems)
@@ -95,7 +106,7 @@ class StudyConfig(Strict):
             if set(fusion.systems) <= set(systems)
         }
         data = self.model_dump(
-            exclude={"contrasts", "paper_values", "fusions", "systems", "primary"}
+            exclude={"contrasts", "paper_values", "fusions", "systems", "primary", "submission"}
         )
         return StudyConfig.model_validate(
             {
@@ -169,6 +180,35 @@ class StudyConfig(Strict):
                 f"speech classifiers: {', '.join(able) or 'it has none'}"
             )
 
+    def _check_submission(self) -> None:
+        challenge = self.submission.format
+        if challenge not in [corpus.source for corpus in self.corpora.values()]:
+            raise ValueError(f"submission.format is {challenge!r}, which is none of the corpora")
+        if self.labels.unlabelled != "drop":
+            raise ValueError(
+                "submission: what is handed in has no label, and `labels.unlabelled` is 'fail'; "
+                "set it to 'drop'"
+            )
+        astray = [label for label in self.classes if label not in LABELS[challenge]]
+        if astray:
+            raise ValueError(
+                f"submission: class {astray[0]!r} is no label of {challenge}, which takes "
+                f"{', '.join(LABELS[challenge])}"
+            )
+        for task, name in self.submission.tasks.items():
+            able = self.predicts("categories")
+            if name not in able:
+                raise ValueError(
+                    f"submission.tasks.{task} is {name!r}, which is no system that predicts "
+                    f"categories; there are {', '.join(able)}"
+                )
+            sources = [name, getattr(self.systems[name], "embeddings", name)]
+            if any(_chooses_on_dev(self.systems[source]) for source in sources):
+                raise ValueError(
+                    f"submission.tasks.{task}: {name} chooses its epoch on dev rows, and training "
+                    "on all labelled rows leaves none; set training.select: last"
+                )
+
     @model_validator(mode="after")
     def _hangs_together(self) -> StudyConfig:
         if len(set(self.classes)) < len(self.classes):
@@ -195,9 +235,7 @@ class StudyConfig(Strict):
                         f"systems.{name}.augmentation names corpus {corpus!r}, which is not one of "
                         f"'sounds': {known}"
                     )
-            phases = getattr(system, "phases", [system])
-            trainings = [phase.training for phase in phases if hasattr(phase, "training")]
-            if any(training.select == "best" for training in trainings) and not self.has_dev:
+            if _chooses_on_dev(system) and not self.has_dev:
                 raise ValueError(
                     f"systems.{name}.training.select is 'best', but folds have no dev rows "
                     "to choose an epoch on; set folds.dev, or select: last"
@@ -213,6 +251,8 @@ class StudyConfig(Strict):
                 "no system predicts categories: give at least one, as `predicts: both`; the tables "
                 "of a study start from its classes"
             )
+        if self.submission is not None:
+            self._check_submission()
         for name, fusion in self.fusions.items():
             unknown = [s for s in fusion.systems if s not in self.systems]
             mute = [s for s in fusion.systems if s not in {*unknown, *self.predicts("categories")}]
@@ -268,6 +308,12 @@ class StudyConfig(Strict):
             if not (abs(total - 1) <= 1e-6 and min(self.prior.target.values()) >= 0):
                 raise ValueError(f"prior.target must be non-negative and sum to 1, not {total:g}")
         return self
+
+
+def _chooses_on_dev(system: SystemConfig) -> bool:
+    """Whether a system needs dev rows to choose an epoch."""
+    phases = getattr(system, "phases", [system])
+    return any(phase.training.select == "best" for phase in phases if hasattr(phase, "training"))
 
 
 def _mixed_in(system: SystemConfig) -> list[str]:
