@@ -78,9 +78,11 @@ def check_results(text: str, ids: Sequence[str], tasks: Sequence[str]) -> None:
         Another header; ids that are missing, strange, there twice or in another order; a label that
         is none of the challenge's, or an answer to a task that was not meant.
     """
-    header, *rows = csv.reader(io.StringIO(text), strict=True)
+    lines = list(csv.reader(io.StringIO(text), strict=True))
+    header, rows = (lines[0], lines[1:]) if lines else ([], [])
     if header != ["id", *TASKS]:
-        raise UserError(f"results.csv: header is {','.join(header)}; expected id,{','.join(TASKS)}")
+        found = ",".join(header) or "empty"
+        raise UserError(f"results.csv: header is {found}; expected id,{','.join(TASKS)}")
     ragged = [f"line {n}" for n, row in enumerate(rows, 2) if len(row) != len(header)]
     if ragged:
         raise UserError(f"results.csv: expected {len(header)} fields in {name_some(ragged)}")
@@ -104,8 +106,9 @@ def check_results(text: str, ids: Sequence[str], tasks: Sequence[str]) -> None:
 
 
 def _check_ids(where: str, found: Sequence[str], ids: Sequence[str]) -> None:
-    twice = [name for name, n in Counter(found).items() if n > 1]
-    missing = [name for name in ids if name not in set(found)]
+    counts = Counter(found)
+    twice = [name for name, n in counts.items() if n > 1]
+    missing = [name for name in ids if name not in counts]
     strange = sorted(set(found) - set(ids))
     faults = [
         f"{len(names)} {fault}: {name_some(names)}"
