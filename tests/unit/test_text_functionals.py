@@ -54,6 +54,16 @@ def test_a_text_scores_the_same_alone_and_in_company(tmp_path):
     assert system.predict(examples([])).log_proba.shape == (0, 2)
 
 
+def test_the_order_of_the_training_rows_is_of_no_account(tmp_path):
+    """A solver that stops early gave other labels for another order of the table."""
+    order = [5, 2, 0, 4, 1, 3]
+    texts = [TRAIN.texts[i] for i in order]
+    turned = fitted(tmp_path, train=examples(texts, TRAIN.labels[order].tolist()))
+    asked = examples(["gracias", "¡no!", "de verdad"])
+    expected = fitted(tmp_path).predict(asked).log_proba
+    assert np.allclose(turned.predict(asked).log_proba, expected, atol=1e-3)
+
+
 def test_dev_rows_are_not_trained_on(tmp_path):
     context = Context(CLASSES, 1, tmp_path)
     system = build("text_functionals", {"family": "text_functionals"}, context)
