@@ -19,6 +19,7 @@ include: "workflow/rules/rebalance.smk"
 include: "workflow/rules/fuse.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/submit.smk"
 
 
 rule all:
@@ -26,6 +27,7 @@ rule all:
     input:
         expand("results/{study}/report.html", study=STUDIES),
         expand("results/{study}/scores.csv", study=STUDIES),
+        PLAN.submissions(),
     localrule: True
 
 

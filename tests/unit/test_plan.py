@@ -65,7 +65,9 @@ def test_each_text_system_reads_its_own_transcription_and_no_recogniser_makes_th
     data = yaml.safe_load((ROOT / "studies/demo.yaml").read_text(encoding="utf-8"))
     systems = data["systems"] | {"speech": data["systems"]["speech"] | {"model": HUB}}
     both = plan(systems=systems)  # as the study has them
-    read = both.fold_inputs(SimpleNamespace(study="demo", system="text_gold"))["transcripts"]
+    read = both.fold_inputs(SimpleNamespace(study="demo", system="text_gold", fold="0"))[
+        "transcripts"
+    ]
     assert read == ["results/corpora/demo/transcripts/gold.parquet"]
     assert both.recognised("demo") == ["results/corpora/demo/transcripts/demo-canary.parquet"]
     assert both.asr_names("reference") == "gold"
@@ -88,9 +90,9 @@ def test_where_a_system_runs_is_no_part_of_what_it_learns():
 
 
 def test_a_text_system_waits_for_transcripts_and_a_speech_system_does_not():
-    inputs = plan().fold_inputs(SimpleNamespace(study="demo", system="text"))
+    inputs = plan().fold_inputs(SimpleNamespace(study="demo", system="text", fold="0"))
     assert inputs["transcripts"] == ["results/corpora/demo/transcripts/demo-canary.parquet"]
-    inputs = plan().fold_inputs(SimpleNamespace(study="demo", system="speech"))
+    inputs = plan().fold_inputs(SimpleNamespace(study="demo", system="speech", fold="0"))
     assert "transcripts" not in inputs
     assert inputs["samples"] == ["results/corpora/demo/audio.i16"]
 
@@ -179,7 +181,7 @@ def augmented(block, paths=None, **changes):
 def test_noises_and_rooms_are_inputs_of_the_systems_that_ask_for_them_alone():
     """MUSAN is 11 GB: a study without augmentation must not download it."""
     mine = augmented(NOISY)
-    inputs = mine.fold_inputs(SimpleNamespace(study="demo", system="speech"))
+    inputs = mine.fold_inputs(SimpleNamespace(study="demo", system="speech", fold="0"))
     assert inputs["sound_samples"] == [
         "results/corpora/musan/audio.i16", "results/corpora/rirs_noises/audio.i16"
     ]  # fmt: skip
@@ -187,7 +189,7 @@ def test_noises_and_rooms_are_inputs_of_the_systems_that_ask_for_them_alone():
     assert inputs["samples"] == ["results/corpora/demo/audio.i16"], "no utterances of the study"
     assert "results/corpora/musan/download.json" in mine.downloads("demo")
     for other, system in ((mine, "plain"), (augmented({"speed": {}}), "speech")):
-        inputs = other.fold_inputs(SimpleNamespace(study="demo", system=system))
+        inputs = other.fold_inputs(SimpleNamespace(study="demo", system=system, fold="0"))
         assert not [name for name in inputs if name.startswith("sound")]
     assert augmented({"speed": {}}).downloads("demo") == []
 
@@ -211,7 +213,7 @@ def test_noises_may_lie_on_the_machine_be_a_part_or_be_ones_own(tmp_path):
     with pytest.raises(UserError, match="cafe"):
         augmented({"noises": {"corpus": "cafe"}}, sounds=own)
     mine = augmented({"noises": {"corpus": "cafe"}}, {"cafe": str(tmp_path)}, sounds=own)
-    inputs = mine.fold_inputs(SimpleNamespace(study="demo", system="speech"))
+    inputs = mine.fold_inputs(SimpleNamespace(study="demo", system="speech", fold="0"))
     assert inputs["sound_samples"] == ["results/corpora/cafe/audio.i16"]
 
 
@@ -222,7 +224,9 @@ def test_speech_of_the_study_is_never_mixed_in_as_noise():
             augmented({"noises": {"corpus": "demo"}}, **changes)
 
 
-@pytest.mark.parametrize("family", ["functionals", "speech_classifier", "text_classifier"])
+@pytest.mark.parametrize(
+    "family", ["functionals", "speech_classifier", "text_classifier", "text_functionals"]
+)
 def test_a_family_is_one_module_with_a_build_function(family):
     source = (ROOT / f"workflow/scripts/serflow/systems/{family}.py").read_text(encoding="utf-8")
     assert "\ndef build(settings: dict[str, Any], context: Context)" in source

@@ -30,6 +30,6 @@ wildcard_constraints:
     fusion="[A-Za-z0-9][A-Za-z0-9_-]*",
     asr="[A-Za-z0-9][A-Za-z0-9_-]*",
     seed=r"\d+",
-    fold=r"\d+",
+    fold=r"\d+|final",
     shard=r"\d+",
     shards=r"\d+",

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from serflow import job
 from serflow.attributes import Scale
+from serflow.config.grids import placed
 from serflow.context import Context
 from serflow.digests import canonical, digest
 from serflow.files import atomic_folder, write_text
+from serflow.grids import chosen_point
 from serflow.systems.fold_run import join_fold, train_and_score
 from serflow.systems.inputs import read_inputs, read_sounds
 from serflow.systems.interface import build
@@ -17,7 +19,9 @@ from serflow.tables import FOLDS, UTTERANCES
 
 def main(smk, settings):
     block, classes, train_only = (settings[x] for x in ("system", "classes", "train_only"))
-    system_digest = digest(smk.params.settings, smk.params.code)
+    chosen = chosen_point(smk.input.get("grid"))
+    block = placed(block, chosen)
+    system_digest = digest(smk.params.settings, smk.params.code, canonical(chosen))
     for file in smk.input.get("models", []):
         block["model"] = str(Path(file).parent)
     scale = settings["scale"] and Scale(**settings["scale"])

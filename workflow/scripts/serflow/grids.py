@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,3 +65,11 @@ def choose(scores: Mapping[str, Mapping[str, float]], choose_on: str) -> dict[st
     else:
         taken = dict.fromkeys(folds, final)
     return {"mean": mean, "final": final, "folds": taken}
+
+
+def chosen_point(scored: str | None) -> dict[str, Any]:
+    """The values that a training on all rows takes, from the JSON of a grid; none without one."""
+    if scored is None:
+        return {}
+    grid = json.loads(Path(scored).read_text(encoding="utf-8"))
+    return grid["points"][grid["final"]]

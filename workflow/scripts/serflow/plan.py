@@ -20,6 +20,7 @@ from serflow.config.grids import name_of, points_of
 from serflow.config.load import hub_folder, is_local
 from serflow.config.site import SiteConfig
 from serflow.config.study import CONTRAST, StudyConfig
+from serflow.config.submission import FINAL
 from serflow.digests import canonical, digest
 from serflow.errors import UserError
 from serflow.invalidation import code_digest, tree_digest
@@ -240,11 +241,15 @@ class Plan:
         """Input function: the tables that a system's family asks for, of the study's corpora."""
         study = self.studies[wildcards.study]
         system = self.system(wildcards.study, wildcards.system)
+        rows = f"results/{wildcards.study}/" + ("final_" if wildcards.fold == FINAL else "")
         inputs: dict[str, str | list[str]] = {
-            "utterances": f"results/{wildcards.study}/utterances.parquet",
-            "folds": f"results/{wildcards.study}/folds.parquet",
+            "utterances": f"{rows}utterances.parquet",
+            "folds": f"{rows}folds.parquet",
             "models": [self.model_file(model) for model in system.models()],
         }
+        if wildcards.fold == FINAL and system.grid:
+            base = f"results/{wildcards.study}/seed-{wildcards.seed}/grids"
+            inputs["grid"] = f"{base}/{wildcards.system}.json"
         corpora = [f"results/corpora/{corpus}" for corpus in study.corpora]
         if "audio" in system.inputs:
             inputs["samples"] = [f"{corpus}/audio.i16" for corpus in corpora]
@@ -334,7 +339,7 @@ class Plan:
         for study, config in self.studies.items():
             names = "|".join(name for name, system in config.systems.items() if system.grid)
             if names:
-                found.append(f"{re.escape(study)}/seed-[0-9]+/systems/(?:{names})/")
+                found.append(f"{re.escape(study)}/seed-[0-9]+/systems/(?:{names})/fold-[0-9]")
         return "|".join(found) or "(?!)"
 
     def grid_points(self, wildcards: Any) -> list[str]:
@@ -370,6 +375,25 @@ class Plan:
         """Input function: the folders of a system's folds."""
         base = f"results/{wildcards.study}/seed-{wildcards.seed}/systems/{wildcards.system}"
         return [f"{base}/fold-{fold}" for fold in self.studies[wildcards.study].folds.names()]
+
+    def finals(self, study: str) -> list[str]:
+        """What a submission is written from: systems trained on all labelled rows, task by task."""
+        config = self.studies[study]
+        base = f"results/{study}/seed-{config.seeds[0]}/systems"
+        tasks = sorted(config.submission.tasks.items())
+        return [f"{base}/{system}/fold-{FINAL}" for _, system in tasks]
+
+    def submission(self, study: str) -> str:
+        """The settings of a study's submission: its tasks, in the order of `finals`."""
+        return canonical({"tasks": sorted(self.studies[study].submission.tasks)})
+
+    def submissions(self) -> list[str]:
+        """The files that the studies of this run hand in."""
+        return [
+            f"results/{study}/submission/results.csv"
+            for study in self.site.studies
+            if self.studies[study].submission
+        ]
 
     def posteriors(self, study: str, seed: int | str) -> dict[str, str]:
         """Every posteriors table of a study and seed: 'stage/system' -> file."""
@@ -442,6 +466,12 @@ class Plan:
             name: len(system.grid.points())
             for name, system in config.systems.items()
             if system.grid and system.grid.choose_on == "cross_validation"
+        }
+        # A fusion is no more honest than what it fuses.
+        tried |= {
+            name: max(tried[system] for system in fusion.systems if system in tried)
+            for name, fusion in config.fusions.items()
+            if tried.keys() & set(fusion.systems)
         }
         facts = {"study": study, "twins": config.transcript_twins(), "tried": tried}
         return canonical(facts | dump)

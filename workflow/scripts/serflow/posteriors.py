@@ -51,15 +51,7 @@ class Posteriors:
         unknown = set(self.rows["label"]) - set(self.classes)
         if unknown:
             raise UserError(f"{where}: labels outside the class order: {name_some(unknown)}")
-        with np.errstate(invalid="ignore"):
-            sums = np.exp(self.log_proba).sum(axis=1)
-        # NaN compares false, so it is caught here as well.
-        bad = self.rows["utterance_id"][~(np.abs(sums - 1) < 1e-5)]
-        if len(bad):
-            raise UserError(
-                f"{where}: probabilities of {len(bad)} rows are not finite or do not sum to 1: "
-                f"{name_some(bad)}. The system diverged: lower its learning rate and run again."
-            )
+        check_probabilities(self.log_proba, self.rows["utterance_id"], where)
         missing = set(self.rows["fold"]) - set(self.priors)
         if missing:
             raise UserError(f"{where}: no training prior for folds {name_some(sorted(missing))}")
@@ -79,6 +71,19 @@ class Posteriors:
                 "seed": self.seed,
                 "system_digest": self.system_digest,
             },
+        )
+
+
+def check_probabilities(log_proba: np.ndarray, utterance_ids: pd.Series, where: str) -> None:
+    """Raise UserError if the probabilities of an utterance do not sum to 1, naming it."""
+    with np.errstate(invalid="ignore"):
+        sums = np.exp(log_proba).sum(axis=1)
+    # NaN compares false, so it is caught here as well.
+    bad = utterance_ids[~(np.abs(sums - 1) < 1e-5)]
+    if len(bad):
+        raise UserError(
+            f"{where}: probabilities of {len(bad)} rows are not finite or do not sum to 1: "
+            f"{name_some(bad)}. The system diverged: lower its learning rate and run again."
         )
 
 

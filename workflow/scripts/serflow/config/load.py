@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from serflow.config.asr import Recogniser
 from serflow.config.base import validated
@@ -72,6 +73,8 @@ def load(config: dict[str, Any], folder: Path) -> tuple[SiteConfig, dict[str, St
                 "results: use letters, digits, _ and -, and neither 'corpora' nor 'models'"
             )
         study = load_study(known[name])
+        if site.systems is not None:
+            study = _only(study, site.systems, name)
         overrides: dict[str, Any] = {}
         if site.seeds is not None:
             overrides["seeds"] = site.seeds
@@ -83,8 +86,34 @@ def load(config: dict[str, Any], folder: Path) -> tuple[SiteConfig, dict[str, St
                 for name, asr in study.asr.items()
             }
         studies[name] = study.model_copy(update=overrides)
+    _check_systems(site, studies)
     _check_shared(studies)
     return site, studies
+
+
+def _only(study: StudyConfig, systems: list[str], name: str) -> StudyConfig:
+    wanted = [system for system in systems if system in study.systems]
+    if not wanted:
+        raise UserError(
+            f"config.yaml: systems: the study {name} has none of {', '.join(systems)}; "
+            f"it has {', '.join(study.systems)}"
+        )
+    try:
+        return study.only(wanted)
+    except ValidationError as error:
+        fault = error.errors()[0]["msg"]
+        raise UserError(
+            f"config.yaml: systems: {', '.join(wanted)} alone make no study {name}: {fault}"
+        ) from None
+
+
+def _check_systems(site: SiteConfig, studies: dict[str, StudyConfig]) -> None:
+    known = list(dict.fromkeys(name for study in studies.values() for name in study.systems))
+    for name in site.systems or []:
+        if name not in known:
+            raise UserError(
+                f"config.yaml: systems: no study has {name!r}; there are {', '.join(known)}"
+            )
 
 
 def _check_shared(studies: dict[str, StudyConfig]) -> None:

@@ -15,6 +15,11 @@ class SiteConfig(Strict):
     studies: Annotated[list[str], Field(min_length=1)] = Field(
         ["demo"], description="Studies to run: names of files in studies/, without .yaml."
     )
+    systems: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
+        description="Run these systems of the studies alone, with the fusions that they suffice for; "
+        "null runs all.",
+    )
     paths: dict[str, str | None] = Field(
         {},
         description="Folder of each corpus that lies on this machine: corpus name -> path. Open "

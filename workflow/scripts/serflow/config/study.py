@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -17,10 +18,12 @@ from serflow.config.families.functionals import FunctionalsConfig
 from serflow.config.families.prompted_lm import PromptedLmConfig
 from serflow.config.families.speech_classifier import SpeechClassifierConfig
 from serflow.config.families.text_classifier import TextClassifierConfig
+from serflow.config.families.text_functionals import TextFunctionalsConfig
 from serflow.config.folds import FoldsConfig
 from serflow.config.fusions import AttributeFusion, FusionConfig, PriorSettings
 from serflow.config.grids import POINT, points_of
 from serflow.config.labels import AttributeSettings, LabelSettings
+from serflow.config.submission import LABELS, SubmissionSettings
 
 # Between a study's name and that of one of its contrasts; no name holds it.
 CONTRAST = "."
@@ -30,6 +33,7 @@ SystemConfig = Annotated[
     | SpeechClassifierConfig
     | TextClassifierConfig
     | PromptedLmConfig
+    | TextFunctionalsConfig
     | EmbeddingBackendConfig,
     Field(discriminator="family"),
 ]
@@ -85,6 +89,11 @@ class StudyConfig(Strict):
     )
     intervals: IntervalSettings = IntervalSettings()
     paper_values: list[PaperValue] = []
+    submission: SubmissionSettings | None = Field(
+        None,
+        description="A file for a challenge, by systems that are trained once more on all labelled "
+        "rows, with the first of the seeds.",
+    )
 
     @property
     def has_dev(self) -> bool:
@@ -94,29 +103,55 @@ class StudyConfig(Strict):
     def contrast(self, name: str) -> StudyConfig:
         """The study under another of its protocols.
 
-        Fusions that fit that protocol and its systems come along; published values do not, as they
-        belong to the study's own protocol.
+        Fusions that fit that protocol and its systems come along; published values and what is
+        handed in do not, as they belong to the study itself.
         """
         contrast = self.contrasts[name]
-        systems = contrast.systems or list(self.systems)
+        return self._of(
+            contrast.systems or list(self.systems),
+            title=f"{self.title} ({name.replace('_', ' ')})",
+            folds=contrast.folds.model_dump(),
+            audit=contrast.audit.model_dump(),
+            contrasts={},
+            paper_values=[],
+            submission=None,
+        )
+
+    def only(self, names: Collection[str]) -> StudyConfig:
+        """The study with some of its systems, and all that these suffice for.
+
+        A network whose embeddings one of them reads comes along.
+        """
+        read = {getattr(self.systems[name], "embeddings", name) for name in names}
+        systems = [name for name in self.systems if name in {*names, *read}]
+        contrasts = {
+            key: contrast.model_dump()
+            | {"systems": [name for name in contrast.systems if name in systems]}
+            for key, contrast in self.contrasts.items()
+            if not contrast.systems or set(contrast.systems) & set(systems)
+        }
+        tasks = self.submission.tasks if self.submission else {}
+        tasks = {task: name for task, name in tasks.items() if name in systems}
+        submission = (
+            {"submission": {"format": self.submission.format, "tasks": tasks}} if tasks else {}
+        )
+        return self._of(systems, contrasts=contrasts, **{"submission": None} | submission)
+
+    def _of(self, systems: list[str], **changes: Any) -> StudyConfig:
+        """A study of these systems, with the fusions and the published values that are theirs."""
         fusions, rated = (
             {key: x for key, x in found.items() if set(x.systems) <= set(systems)}
             for found in (self.fusions, self.attribute_fusions)
         )
-        anew = {"contrasts", "paper_values", "fusions", "attribute_fusions", "systems", "primary"}
-        data = self.model_dump(exclude=anew)
-        return StudyConfig.model_validate(
-            {
-                **data,
-                "title": f"{self.title} ({name.replace('_', ' ')})",
-                "folds": contrast.folds.model_dump(),
-                "audit": contrast.audit.model_dump(),
-                "systems": {key: self.systems[key].model_dump() for key in systems},
-                "fusions": {key: fusion.model_dump() for key, fusion in fusions.items()},
-                "attribute_fusions": {key: fusion.model_dump() for key, fusion in rated.items()},
-                "primary": self.primary if self.primary in fusions else next(iter(fusions), None),
-            }
-        )
+        known = {*systems, *fusions, *rated}
+        data = self.model_dump() | {
+            "systems": {key: self.systems[key].model_dump() for key in systems},
+            "fusions": {key: fusion.model_dump() for key, fusion in fusions.items()},
+            "attribute_fusions": {key: fusion.model_dump() for key, fusion in rated.items()},
+            "primary": self.primary if self.primary in fusions else next(iter(fusions), None),
+            "paper_values": [x.model_dump() for x in self.paper_values if x.system in known],
+        }
+        return StudyConfig.model_validate(data | changes)
 
     def sound_corpora(self) -> dict[str, SoundCorpus]:
         """What systems mix into training speech: name -> corpus."""
@@ -219,6 +254,41 @@ class StudyConfig(Strict):
                 f"{', '.join(known)}"
             )
 
+    def _check_submission(self) -> None:
+        challenge = self.submission.format
+        if challenge not in [corpus.source for corpus in self.corpora.values()]:
+            raise ValueError(f"submission.format is {challenge!r}, which is none of the corpora")
+        if self.labels.unlabelled != "drop":
+            raise ValueError(
+                "submission: what is handed in has no label, and `labels.unlabelled` is 'fail'; "
+                "set it to 'drop'"
+            )
+        astray = [label for label in self.classes if label not in LABELS[challenge]]
+        if astray:
+            raise ValueError(
+                f"submission: class {astray[0]!r} is no label of {challenge}, which takes "
+                f"{', '.join(LABELS[challenge])}"
+            )
+        for task, name in self.submission.tasks.items():
+            able = self.predicts("categories")
+            if name not in able:
+                raise ValueError(
+                    f"submission.tasks.{task} is {name!r}, which is no system that predicts "
+                    f"categories; there are {', '.join(able)}"
+                )
+            grid = self.systems[name].grid
+            if grid and "model" in grid.over:
+                raise ValueError(
+                    f"submission.tasks.{task}: the grid of {name} chooses among models; hand in a "
+                    "system with one of them"
+                )
+            sources = [name, getattr(self.systems[name], "embeddings", name)]
+            if any(_chooses_on_dev(self.systems[source]) for source in sources):
+                raise ValueError(
+                    f"submission.tasks.{task}: {name} chooses its epoch on dev rows, and training "
+                    "on all labelled rows leaves none; set training.select: last"
+                )
+
     @model_validator(mode="after")
     def _hangs_together(self) -> StudyConfig:
         if len(set(self.classes)) < len(self.classes):
@@ -260,9 +330,7 @@ class StudyConfig(Strict):
                         f"systems.{name}.augmentation names corpus {corpus!r}, which is not one of "
                         f"'sounds': {known}"
                     )
-            phases = getattr(system, "phases", [system])
-            trainings = [getattr(phase, "training", None) for phase in phases]
-            if any(x is not None and x.select == "best" for x in trainings) and not self.has_dev:
+            if _chooses_on_dev(system) and not self.has_dev:
                 raise ValueError(
                     f"systems.{name}.training.select is 'best', but folds have no dev rows "
                     "to choose an epoch on; set folds.dev, or select: last"
@@ -289,6 +357,8 @@ class StudyConfig(Strict):
         both = sorted(set(self.fusions) & set(self.attribute_fusions))
         if both:
             raise ValueError(f"fusions and attribute_fusions both have {both[0]!r}")
+        if self.submission is not None:
+            self._check_submission()
         for name, contrast in self.contrasts.items():
             unknown = [s for s in contrast.systems if s not in self.systems]
             if unknown:
@@ -324,6 +394,12 @@ class StudyConfig(Strict):
             if not (abs(total - 1) <= 1e-6 and min(self.prior.target.values()) >= 0):
                 raise ValueError(f"prior.target must be non-negative and sum to 1, not {total:g}")
         return self
+
+
+def _chooses_on_dev(system: SystemConfig) -> bool:
+    """Whether a system needs dev rows to choose an epoch."""
+    trainings = [getattr(x, "training", None) for x in getattr(system, "phases", [system])]
+    return any(training is not None and training.select == "best" for training in trainings)
 
 
 def _mixed_in(system: SystemConfig) -> list[str]:

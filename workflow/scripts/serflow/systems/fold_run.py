@@ -16,6 +16,7 @@ from serflow.digests import canonical, digest
 from serflow.errors import UserError, name_some
 from serflow.layer_means import LayerMeans
 from serflow.posteriors import Posteriors
+from serflow.predictions import Predictions
 from serflow.systems.interface import Examples, System
 
 
@@ -148,30 +149,39 @@ def _check_ratings(rows: pd.DataFrame, scale: Scale) -> None:
 
 def train_and_score(
     system: System, name: str, fold: Fold, seed: int, system_digest: str
-) -> dict[str, Posteriors | Attributes]:
+) -> dict[str, Posteriors | Predictions | Attributes]:
     """Fit on the train rows (dev rows may choose the epoch) and predict dev and test rows.
 
     Returns
     -------
     dict
-        The tables of what the system predicts: 'posteriors', 'attributes', or both.
+        The tables of what the system predicts: 'posteriors', 'attributes', or both. Where the rows
+        have no labels, as those of a submission, 'predictions' stand for posteriors.
     """
     dev = fold.examples("dev")
     system.fit(fold.examples("train"), dev if len(dev) else None)
     predicted = system.predict(fold.examples("dev", "test").without_labels())
     rows = fold.rows[fold.rows["role"].isin(["dev", "test"])]
     rows = rows.assign(system=name).reset_index(drop=True)
-    tables: dict[str, Posteriors | Attributes] = {}
+    tables: dict[str, Posteriors | Predictions | Attributes] = {}
     if predicted.log_proba is not None:
         prior = np.asarray(system.train_prior_, dtype=float)[: len(fold.classes)]
-        tables["posteriors"] = Posteriors(
-            rows=rows[["utterance_id", "system", "fold", "role", "label"]],
-            log_proba=_renormalised(predicted.log_proba, len(fold.classes)),
-            classes=tuple(fold.classes),
-            priors={str(rows["fold"].iloc[0]): prior / prior.sum()},
-            seed=seed,
-            system_digest=system_digest,
-        )
+        prior /= prior.sum()
+        log_proba = _renormalised(predicted.log_proba, len(fold.classes))
+        classes = tuple(fold.classes)
+        if rows["label"].isna().all():
+            tables["predictions"] = Predictions(
+                rows[["utterance_id", "system"]], log_proba, classes, prior, seed, system_digest
+            )
+        else:
+            tables["posteriors"] = Posteriors(
+                rows=rows[["utterance_id", "system", "fold", "role", "label"]],
+                log_proba=log_proba,
+                classes=classes,
+                priors={str(rows["fold"].iloc[0]): prior},
+                seed=seed,
+                system_digest=system_digest,
+            )
     if predicted.attributes is not None:
         tables["attributes"] = Attributes(
             rows=rows[["utterance_id", "system", "fold", "role"]],
