@@ -13,8 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from serflow.attributes import Attributes
 from serflow.digests import canonical, digest
-from serflow.errors import UserError, name_some
+from serflow.errors import UserError
 from serflow.fusion import TIE, simplex_grid
+from serflow.posteriors import row_order
 
 
 class AttributeInterpolation(BaseEstimator):
@@ -171,19 +172,10 @@ def _stack(systems: Mapping[str, Attributes]) -> tuple[pd.DataFrame, NDArray[np.
     """Rows of the first system, and all predictions in their order."""
     names = list(systems)
     first = systems[names[0]]
-    keys = pd.MultiIndex.from_frame(first.rows[["utterance_id", "fold"]])
     stacked = []
     for name in names:
         table = systems[name]
         if table.scale != first.scale:
             raise UserError(f"{names[0]} and {name} predict other attributes or on other scales")
-        own = pd.MultiIndex.from_frame(table.rows[["utterance_id", "fold"]])
-        order = own.get_indexer(keys)
-        lost = [*keys[order < 0], *own.difference(keys)]
-        if lost:
-            raise UserError(
-                f"{names[0]} and {name} do not cover the same utterances; they differ in "
-                f"{len(lost)} rows: {name_some(lost)}"
-            )
-        stacked.append(table.predicted[order])
+        stacked.append(table.predicted[row_order(first.rows, table.rows, (names[0], name))])
     return first.rows, np.stack(stacked)

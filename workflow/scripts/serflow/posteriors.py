@@ -123,6 +123,25 @@ def concatenate(parts: Sequence[Posteriors]) -> Posteriors:
     )
 
 
+def row_order(first: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> np.ndarray:
+    """Where the rows of `first` stand in `other`, by utterance and fold.
+
+    Raises
+    ------
+    UserError
+        If one misses rows that the other one has; both are named as in `names`.
+    """
+    keys, own = (pd.MultiIndex.from_frame(x[["utterance_id", "fold"]]) for x in (first, other))
+    order = own.get_indexer(keys)
+    lost = [*keys[order < 0], *own.difference(keys)]
+    if lost:
+        raise UserError(
+            f"{names[0]} and {names[1]} do not cover the same utterances; they differ in "
+            f"{len(lost)} rows: {name_some(lost)}"
+        )
+    return order
+
+
 def stack(systems: Mapping[str, Posteriors]) -> tuple[pd.DataFrame, np.ndarray]:
     """Align several systems by utterance and fold.
 
@@ -139,7 +158,6 @@ def stack(systems: Mapping[str, Posteriors]) -> tuple[pd.DataFrame, np.ndarray]:
     """
     names = list(systems)
     first = systems[names[0]]
-    keys = pd.MultiIndex.from_frame(first.rows[["utterance_id", "fold"]])
     stacked = []
     for name in names:
         system = systems[name]
@@ -147,14 +165,7 @@ def stack(systems: Mapping[str, Posteriors]) -> tuple[pd.DataFrame, np.ndarray]:
             raise UserError(
                 f"class order of {name} {system.classes} differs from {names[0]} {first.classes}"
             )
-        own = pd.MultiIndex.from_frame(system.rows[["utterance_id", "fold"]])
-        order = own.get_indexer(keys)
-        lost = [*keys[order < 0], *own.difference(keys)]
-        if lost:
-            raise UserError(
-                f"{names[0]} and {name} do not cover the same utterances; they differ in "
-                f"{len(lost)} rows: {name_some(lost)}"
-            )
+        order = row_order(first.rows, system.rows, (names[0], name))
         if not (system.rows["label"].to_numpy()[order] == first.rows["label"].to_numpy()).all():
             raise UserError(f"{names[0]} and {name} disagree about reference labels")
         stacked.append(system.log_proba[order])
