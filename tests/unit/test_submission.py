@@ -142,6 +142,12 @@ def test_a_hidden_utterance_is_never_trained_on(corpus):
 
 
 STUDY = yaml.safe_load((ROOT / "studies/emospeech2024.yaml").read_text(encoding="utf-8"))
+STUDY |= {
+    "systems": {"text_functionals": STUDY["systems"]["text_functionals"]},
+    "fusions": {},
+    "paper_values": [],
+    "submission": {"format": "emospeech2024", "tasks": {"task_1": "text_functionals"}},
+}
 NETWORK = {
     "family": "text_classifier", "model": "results/models/x", "transcripts": "given",
     "training": {"select": "best"},

@@ -1,0 +1,36 @@
+"""What the rules ask of the settings: file names, canonical settings, code digests, resources.
+
+Imported by the Snakefile, so nothing here imports pandas or torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from serflow.config.corpora import PUBLISHED
+from serflow.config.site import SiteConfig
+from serflow.config.study import StudyConfig
+from serflow.plan.corpora import Corpora
+from serflow.plan.results import Results
+from serflow.plan.trainings import Trainings
+
+__all__ = ["Plan"]
+
+
+class Plan(Trainings, Corpora, Results):
+    """The settings of one run, seen from the rules, one part a stage.
+
+    Parameters
+    ----------
+    site : SiteConfig
+    studies : dict of str to StudyConfig
+    scripts : Path
+        `workflow/scripts`.
+    """
+
+    def __init__(self, site: SiteConfig, studies: dict[str, StudyConfig], scripts: Path) -> None:
+        super().__init__(site, studies, scripts)
+        self._check_models()
+        self._check_corpora()
+        for source, kind in PUBLISHED.items():
+            self.corpora.setdefault(source, kind(source=source))
