@@ -244,3 +244,33 @@ def test_a_tag_in_a_study_makes_no_object(tmp_path):
     (tmp_path / "tag.yaml").write_text("title: !!python/object/apply:os.getcwd []\n", "utf-8")
     with pytest.raises(UserError, match="is not YAML in UTF-8"):
         load_study(tmp_path / "tag.yaml")
+
+
+def one_study(systems: list[str], study: str = "odyssey2024"):
+    paths = {"msp_podcast": "/x", "emospeech2024": "/x"}
+    return load({"studies": [study], "systems": systems, "paths": paths}, ROOT / "studies")[1][study]
+
+
+def test_some_systems_of_a_study_run_alone_with_what_is_theirs():
+    """A laptop has no use for the fusions, values and challenges of systems that need a GPU."""
+    study = one_study(["wav2vec2_bert_lda", "roberta"])
+    assert list(study.systems) == ["wav2vec2_bert", "wav2vec2_bert_lda", "roberta"]
+    assert not study.fusions
+    assert study.primary is None
+    assert not study.attribute_fusions
+    both = one_study(["sonar_lda", "llama2_70b"])
+    assert list(both.fusions) == ["interpolation_70b"]
+    assert both.primary == "interpolation_70b"
+    assert {value.system for value in both.paper_values} == {"llama2_70b", "interpolation_70b"}
+    alone = one_study(["text_functionals"], "emospeech2024")
+    assert alone.submission is None
+    assert one_study(["gemma"], "emospeech2024").submission.tasks == {"task_1": "gemma"}
+
+
+def test_systems_that_no_study_has_or_that_make_no_study_are_named():
+    with pytest.raises(UserError, match=r"study odyssey2024 has none of svm; it has wav2vec2_bert"):
+        one_study(["svm"])
+    with pytest.raises(UserError, match=r"no study has 'robert'; there are .*roberta"):
+        one_study(["roberta", "robert"])
+    with pytest.raises(UserError, match="alone make no study odyssey2024: .*predicts categories"):
+        one_study(["llama2_7b_attributes"])

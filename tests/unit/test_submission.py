@@ -192,7 +192,7 @@ def test_a_submission_is_asked_for_where_a_study_has_one():
     plan = Plan(*load(config, ROOT / "studies"), scripts=ROOT / "workflow/scripts")
     assert plan.submissions() == ["results/emospeech2024/submission/results.csv"]
     (final,) = plan.finals("emospeech2024")
-    assert final == "results/emospeech2024/seed-1/systems/text_functionals/fold-final"
+    assert final == "results/emospeech2024/seed-1/systems/gemma/fold-final"
 
 
 def test_a_backend_on_embeddings_has_a_final_network_of_its_own(tmp_path):
