@@ -1,10 +1,12 @@
-"""Training speed of the papers' full-size speech systems on a GPU, and how long their schedules take.
+"""Training speed of the papers' full-size systems on a GPU, and how long their schedules take.
 
 Run: PYTHONPATH=workflow/scripts:tests .venv/bin/python tests/benchmarks/gpu.py [SYSTEM ...] [--tiny]
 
-Encoders of the published sizes with random weights are trained on noise of drawn lengths by serflow's
-own networks, batches and trainer, with the settings of the studies (Gao's are here: no study has them
-yet). Augmentation is left out; its cost is in bench_augmentation.py. No model and no corpus is needed.
+Encoders and language models of the published sizes with random weights are trained on noise, or on
+words, of drawn lengths by serflow's own networks, batches and trainer, with the settings of the studies
+(Gao's are here: no study has them yet). Augmentation is left out; its cost is in bench_augmentation.py.
+No model and no corpus is needed; a language model's random weights lie on the disk for a while (LLaMA-2
+7B: 14 GB).
 
 Epochs hold the same batches. The first warms up and counts the floating-point operations of every
 step, those that FlopCounterMode sees run: matrix products, convolutions and attention, forward and
@@ -12,12 +14,13 @@ backward. The backward pass is counted as it runs, so that a frozen weight's gra
 computes, is not counted. The others are timed from the end of their first step to that of their last,
 waiting for data included, with the device synchronised at the end of each step; medians of epochs.
 
-Printed are trained and all parameters; utterances per second; model FLOP utilisation: operations,
+Printed are trained and all parameters; utterances per second; seconds of speech, or tokens, per second;
+model FLOP utilisation: operations,
 those on padding included, per second over those of a large square matrix product in the same number
 format, measured first; the share of the time that the device waits for data; peak memory allocated
 (on CPU: resident, of the process so far); hours for the paper's whole schedule, of one fold.
 
---tiny does all this with tiny encoders on the CPU, within seconds; its figures mean nothing.
+--tiny does all this with tiny models on the CPU, within seconds; its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -36,9 +39,13 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from transformers import (
+    AutoModelForCausalLM,
+    GemmaConfig,
     HubertConfig,
+    LlamaConfig,
     PreTrainedConfig,
     SeamlessM4TFeatureExtractor,
     TrainerCallback,
@@ -50,14 +57,13 @@ from transformers import (
 import tiny_models
 from serflow import training
 from serflow.audio import SAMPLE_RATE
-from serflow.batching import Batches
+from serflow.batching import Batches, Draw
 from serflow.callbacks import EpochEnd, Progress
-from serflow.config.families.speech_classifier import SpeechClassifierConfig
 from serflow.config.families.training import TrainingSettings
 from serflow.context import Context
 from serflow.nets import weights
-from serflow.systems.interface import Examples
-from serflow.systems.speech_classifier import SpeechClassifier
+from serflow.systems.interface import Examples, build
+from serflow.targets import Targets
 
 ROOT = Path(__file__).parents[2]
 SHORTEST_S, LONGEST_S = 0.6, 30.0
@@ -78,27 +84,50 @@ ENCODERS: dict[str, PreTrainedConfig] = {
     "xls-r-300m": Wav2Vec2Config(**LARGE),
 }
 
+# meta-llama/Llama-2-7b-hf and google/gemma-1.1-2b-it: their config.json on the hub.
+LANGUAGE_MODELS: dict[str, PreTrainedConfig] = {
+    "llama-2-7b": LlamaConfig(),
+    "gemma-1.1-2b": GemmaConfig(
+        hidden_size=2048,
+        intermediate_size=16384,
+        num_hidden_layers=18,
+        num_attention_heads=8,
+        num_key_value_heads=1,
+        head_dim=256,
+        vocab_size=256_000,
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Lengths:
-    """Log-normal durations of a corpus in seconds."""
+    """Log-normal lengths of a corpus: seconds of speech, or words."""
 
     mean: float
     deviation: float
 
     def draw(self, n: int) -> np.ndarray:
-        """Samples of n utterances."""
+        """Lengths of n utterances."""
         variance = np.log1p((self.deviation / self.mean) ** 2)
         normal = np.random.default_rng(0).normal(0, 1, n)
-        seconds = self.mean * np.exp(np.sqrt(variance) * normal - variance / 2)
-        return (seconds.clip(SHORTEST_S, LONGEST_S) * SAMPLE_RATE).astype(int)
+        return self.mean * np.exp(np.sqrt(variance) * normal - variance / 2)
+
+    def samples(self, n: int) -> np.ndarray:
+        """Samples of n spoken utterances."""
+        return (self.draw(n).clip(SHORTEST_S, LONGEST_S) * SAMPLE_RATE).astype(int)
+
+    def texts(self, n: int) -> list[str]:
+        """Texts of so many words, a token each."""
+        rng = np.random.default_rng(1)
+        counts = self.draw(n).round().clip(1, 400).astype(int)
+        return [" ".join(rng.choice(tiny_models.WORDS, count)) for count in counts]
 
 
 @dataclass(frozen=True)
 class System:
     """What is trained, on utterances of which lengths, and the paper's schedule."""
 
-    encoder: str
+    model: str
     settings: dict[str, Any]
     lengths: Lengths
     n_classes: int
@@ -109,7 +138,8 @@ class System:
 def _of_study(study: str, system: str) -> dict[str, Any]:
     """A system's settings in a study, augmentation left out."""
     studied = yaml.safe_load((ROOT / "studies" / f"{study}.yaml").read_text(encoding="utf-8"))
-    return {k: v for k, v in studied["systems"][system].items() if k != "augmentation"}
+    apart = ("augmentation", "grid")
+    return {k: v for k, v in studied["systems"][system].items() if k not in apart}
 
 
 # Section 3, IEMOCAP: "10e-5" is taken for 1e-4. Their adapters and losses are not in serflow.
@@ -139,6 +169,13 @@ SYSTEMS = {
         for name in ("hubert_full", "hubert_qkv", "hubert_classifier")
     },
     "gao_lora": System("xls-r-300m", GAO, **GAO_DATA),
+    # Words: about those of the corpora's transcripts, as tokens; Gemma reads its prompt as well.
+    "taltech_llama_7b": System(
+        "llama-2-7b", _of_study("odyssey2024", "llama2_7b"), Lengths(22, 15), 10, 84_030, 40
+    ),
+    "thau_gemma_2b": System(
+        "gemma-1.1-2b", _of_study("emospeech2024", "gemma"), Lengths(44, 38), 6, 2_400, 6
+    ),
 }
 
 
@@ -231,6 +268,8 @@ class Measured:
     parameters: int
     rate: float
     """Utterances per second."""
+    units: float
+    """Seconds of speech, or tokens, per second."""
     flops: float
     """Floating-point operations per second."""
     waiting: float
@@ -244,34 +283,59 @@ class Measured:
         hours = system.utterances * system.epochs / self.rate / 3600
         return (
             f"{self.trained / 1e6:7.2f} M {self.parameters / 1e6:8.2f} M {batch:>7}"
-            f" {self.rate:12.1f} {self.flops / 1e12:8.3f} {self.flops / ceiling:11.1%}"
+            f" {self.rate:12.1f} {self.units:10.0f} {self.flops / 1e12:8.3f} {self.flops / ceiling:11.1%}"
             f" {self.waiting:7.1%} {self.peak_gb:7.2f} {hours:7.2f}"
         )
 
 
-def measure(system: System, folder: Path, steps: int, epochs: int, threads: int) -> Measured:
-    """Train `epochs` timed epochs of `steps` optimiser steps with the encoder in `folder`."""
-    settings = SpeechClassifierConfig.model_validate(
-        system.settings | {"model": str(folder), "initial": "random"}
-    )
-    chosen = settings.training
-    context = Context([str(i) for i in range(system.n_classes)], 0, folder / "run", threads)
-    size = chosen.batch_size * chosen.accumulation
-    n = steps * size
+def prepared(
+    system: System, folder: Path, n: int, context: Context
+) -> tuple[nn.Module, training.Inputs, Targets, float, TrainingSettings]:
+    """The network, n examples and what is learnt of them, as the family prepares them.
+
+    Also the units of an example, on average.
+    """
     labels = np.arange(n) % system.n_classes
     names = [str(i) for i in range(n)]
-    noise = Noise(system.lengths.draw(n))
+    settings = system.settings | {"model": str(folder)}
     training.seed_everything(context)
-    classifier = SpeechClassifier(settings, context)
-    classifier._build()
-    examples = Examples(names, labels, np.array(names), audio=noise)
-    net, inputs = classifier._trained_on(examples, settings.phases[0])
+    if settings["family"] == "speech_classifier":
+        built = build("speech_classifier", settings | {"initial": "random"}, context)
+        built._build()
+        audio = Noise(system.lengths.samples(n))
+        examples = Examples(names, labels, np.array(names), audio=audio)
+        net, inputs = built._trained_on(examples, built.settings.phases[0])
+        targets, unit = built.columns.targets(examples), SAMPLE_RATE
+    else:
+        built = build(settings["family"], settings, context)
+        texts = system.lengths.texts(n)
+        examples = Examples(names, labels, np.array(names), texts=texts)
+        if settings["family"] == "prompted_lm":
+            built._build(str(folder))
+            inputs, _ = built._inputs(examples)
+            targets = built._targets(examples, elsewhere=True)
+        else:
+            built._build()
+            inputs, targets = built._inputs(examples), built.columns.targets(examples)
+        net, unit = built.net_, 1
+    draws = [Draw(0, i, i) for i in range(n)]
+    mean = float(np.mean(inputs.lengths(draws))) / unit
+    return net, inputs, targets, mean, built.settings.training
+
+
+def measure(system: System, folder: Path, steps: int, epochs: int, threads: int) -> Measured:
+    """Train `epochs` timed epochs of `steps` optimiser steps with the model in `folder`."""
+    context = Context(tiny_models.WORDS[: system.n_classes], 0, folder / "run", threads)
+    each = TrainingSettings.model_validate(system.settings["training"])
+    size = each.batch_size * each.accumulation
+    n = steps * size
+    net, inputs, targets, mean, chosen = prepared(system, folder, n, context)
     batches = SameBatches(
-        labels, inputs.lengths, chosen.batch_size, 0, bucketed=chosen.batches == "bucketed"
+        targets.labels, inputs.lengths, chosen.batch_size, 0, bucketed=chosen.batches == "bucketed"
     )
     trainer = training._Trainer(
         net,
-        training._Examples(inputs, classifier.columns.targets(examples)),
+        training._Examples(inputs, targets),
         batches,
         chosen.model_copy(update={"epochs": 1 + epochs}),
         context,
@@ -287,9 +351,11 @@ def measure(system: System, folder: Path, steps: int, epochs: int, threads: int)
     trainer.train()
     seconds = np.array([ends[-1] - ends[0] for ends in seen.ends])
     busy = np.array([sum(each[1:]) for each in seen.busy])
+    rate = float(np.median((n - size) / seconds))
     return Measured(
-        *weights.parameter_counts(classifier.net_),
-        rate=float(np.median((n - size) / seconds)),
+        *weights.parameter_counts(net),
+        rate=rate,
+        units=rate * mean,
         flops=float(np.median(sum(seen.counts[1:]) / seconds)),
         waiting=float(np.median(1 - busy / seconds)),
         peak_gb=peak_bytes() / 1e9,
@@ -324,8 +390,17 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def write_encoder(name: str, folder: Path, tiny: bool) -> None:
-    """Write what building an encoder with random weights needs."""
+def write_model(name: str, folder: Path, tiny: bool) -> None:
+    """Write what building a network with random weights needs."""
+    if name in LANGUAGE_MODELS:
+        config = LANGUAGE_MODELS[name]
+        # A tokenizer, with the chat's turns where the model has them, and its first few words.
+        {"llama": tiny_models.llama, "gemma": tiny_models.gemma}[config.model_type](folder)
+        if not tiny:
+            with torch.device(training.device()):
+                model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+            model.save_pretrained(folder)
+        return
     config = ENCODERS[name]
     stacked = config.model_type == "wav2vec2-bert"
     if tiny and stacked:
@@ -346,7 +421,7 @@ def main(*arguments: str) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("systems", nargs="*", metavar="SYSTEM", help=", ".join(SYSTEMS))
-    parser.add_argument("--tiny", action="store_true", help="tiny encoders on the CPU, a self-test")
+    parser.add_argument("--tiny", action="store_true", help="tiny models on the CPU, a self-test")
     parser.add_argument("--steps", type=int, help="optimiser steps an epoch: 20, tiny 3")
     parser.add_argument("--epochs", type=int, help="timed epochs: 5, tiny 2")
     parser.add_argument(
@@ -376,16 +451,17 @@ def main(*arguments: str) -> None:
     print(f"{device}, torch {torch.__version__}, {threads} threads, {epochs} x {steps} steps")
     print(f"product of {square} x {square} matrices, {dtype}: {most / 1e12:.3f} TFLOP/s")
     print(
-        f"{'system':18} {'trained':>9} {'parameters':>10} {'batch':>7} {'utterances/s':>12} {'TFLOP/s':>8}"
+        f"{'system':18} {'trained':>9} {'parameters':>10} {'batch':>7} {'utterances/s':>12} {'s, token/s':>10} {'TFLOP/s':>8}"
         f" {'utilisation':>11} {'waiting':>7} {'peak GB':>7} {'hours':>7}"
     )
     for name in chosen.systems or SYSTEMS:
         system = SYSTEMS[name]
         if chosen.tiny:
             small = system.settings["training"] | {"batch_size": 2}
-            system = replace(system, settings=system.settings | {"training": small})
+            short = {"prompt": "{text}"} if "prompt" in system.settings else {}
+            system = replace(system, settings=system.settings | short | {"training": small})
         with tempfile.TemporaryDirectory() as scratch:
-            write_encoder(system.encoder, Path(scratch), chosen.tiny)
+            write_model(system.model, Path(scratch), chosen.tiny)
             try:
                 found = measure(system, Path(scratch), steps, epochs, threads)
             except torch.OutOfMemoryError:

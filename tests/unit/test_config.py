@@ -248,7 +248,9 @@ def test_a_tag_in_a_study_makes_no_object(tmp_path):
 
 def one_study(systems: list[str], study: str = "odyssey2024"):
     paths = {"msp_podcast": "/x", "emospeech2024": "/x"}
-    return load({"studies": [study], "systems": systems, "paths": paths}, ROOT / "studies")[1][study]
+    return load({"studies": [study], "systems": systems, "paths": paths}, ROOT / "studies")[1][
+        study
+    ]
 
 
 def test_some_systems_of_a_study_run_alone_with_what_is_theirs():
@@ -272,5 +274,5 @@ def test_systems_that_no_study_has_or_that_make_no_study_are_named():
         one_study(["svm"])
     with pytest.raises(UserError, match=r"no study has 'robert'; there are .*roberta"):
         one_study(["roberta", "robert"])
-    with pytest.raises(UserError, match="alone make no study odyssey2024: .*predicts categories"):
+    with pytest.raises(UserError, match=r"alone make no study odyssey2024: .*predicts categories"):
         one_study(["llama2_7b_attributes"])

@@ -7,13 +7,12 @@ import re
 
 import pytest
 import torch
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForCausalLM
 
 from benchmarks import gpu
 
-COLUMNS = (
-    10  # trained, parameters, two of the batch, rate, FLOP/s, utilisation, waiting, peak, hours
-)
+# Trained, parameters, two of the batch, two rates, FLOP/s, utilisation, waiting, peak, hours.
+COLUMNS = 11
 
 
 def test_its_tiny_form_fills_every_row_with_finite_numbers(monkeypatch, capsys):
@@ -61,3 +60,13 @@ def test_the_encoders_are_of_the_published_sizes(name, parameters):
     with torch.device("meta"):
         encoder = AutoModel.from_config(gpu.ENCODERS[name])
     assert sum(parameter.numel() for parameter in encoder.parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("llama-2-7b", 6_738_415_616), ("gemma-1.1-2b", 2_506_172_416)]
+)
+def test_the_language_models_are_of_the_published_sizes(name, parameters):
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(gpu.LANGUAGE_MODELS[name])
+    model.tie_weights()
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters

@@ -36,11 +36,11 @@ for folder in map(Path, sys.argv[1:]):
 """
 
 
-def speech_system(folder, **changes):
+def speech_system(folder, make=tiny_models.w2v_bert, **changes):
     """A trained speech classifier, and what it is tested on."""
     block = {
         "family": "speech_classifier",
-        "model": str(tiny_models.w2v_bert(folder / "model")),
+        "model": str(make(folder / "model")),
         "head": {"bottleneck": 8, "hidden": 16},
         "training": TRAINING,
     }
@@ -67,6 +67,7 @@ def prompted_system(folder, **changes):
     return system.fit(sentences(24, seed=1), None), sentences(12, seed=2)
 
 
+WHISPER = {"adaptation": "full", "max_seconds": 2.0}
 TEXT_LORA = {"adaptation": "lora", "lora": LORA | {"target_modules": ["q_proj", "v_proj"]}}
 SYSTEMS = {
     "speech full": partial(speech_system, adaptation="full"),
@@ -74,6 +75,10 @@ SYSTEMS = {
     "speech adapters": partial(speech_system, adaptation="adapters", adapters={"size": 4}),
     "speech frozen": partial(speech_system, adaptation="frozen"),
     "speech random": partial(speech_system, adaptation="full", initial="random"),
+    "speech whisper": partial(speech_system, make=tiny_models.whisper, **WHISPER),
+    "speech emotion2vec": partial(
+        speech_system, make=tiny_models.emotion2vec, adaptation="frozen", max_seconds=2.0
+    ),
     "text full": partial(text_system, adaptation="full"),
     "text lora": partial(text_system, **TEXT_LORA),
     "text in 4 bits": partial(text_system, quantisation="nf4", **TEXT_LORA),
