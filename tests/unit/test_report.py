@@ -27,6 +27,7 @@ from serflow.leakage.audit import AUDIT, audit
 from serflow.metrics import METRICS
 from serflow.posteriors import Posteriors
 from serflow.rebalancing import rebalance
+from serflow.report import grids
 from serflow.report.captions import caption_words
 from serflow.report.figures import draw_all
 from serflow.report.formats import number, signed
@@ -763,3 +764,37 @@ def test_drawing_imports_no_torch_and_writes_nothing_to_the_users_home(tmp_path)
     environment.pop("MPLCONFIGDIR", None)
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_grid_is_told_point_by_point_and_as_a_heat_map(six):
+    """With the chosen point alone, nobody sees how flat the grid is, or that it is cut off."""
+    points = {
+        f"x--rank-{rank}--alpha-{alpha}": {"lora.rank": rank, "lora.alpha": alpha}
+        for rank in (16, 64)
+        for alpha in (32, 128)
+    }
+    scores = {point: {"0": 0.5 + i / 10, "1": 0.6 + i / 10} for i, point in enumerate(points)}
+    grid = {
+        "points": points,
+        "over": ["lora.rank", "lora.alpha"],
+        "choose_on": "cross_validation",
+        "objective": "macro_f1",
+        "scores": scores,
+        "folds": dict.fromkeys("01", "x--rank-64--alpha-128"),
+    }
+    (told,) = grids.section(replace(six, grids={(1, "x"): grid}))
+    assert "4 points, 2 folds and 1 seed each; Macro-F1 on the folds' test rows" in told.told
+    assert "the best of 4 on the very rows that chose it: optimistic" in told.told
+    best, *others = told.table.rows
+    assert best[:2] == ["64", "128"]
+    assert (best[2].value, best[2].best, best[3]) == ("0.850", True, "2")
+    assert [row[3] for row in others] == ["–"] * 3
+    assert told.heat.groups == [("rank", 1), ("alpha", 2)]
+    assert [[cell.value for cell in row[1:]] for row in told.heat.rows] == [
+        ["0.550", "0.650"],
+        ["0.750", "0.850"],
+    ]
+    assert told.heat.rows[1][2].share == 1.0
+    page = page_of(replace(six, grids={(1, "x"): grid}))
+    assert 'href="#grids"' in page
+    assert 'href="#grids"' not in page_of(six)
