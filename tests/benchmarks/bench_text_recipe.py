@@ -37,6 +37,7 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 
+from serflow import training
 from serflow.context import Context
 from serflow.systems.interface import Examples
 from serflow.systems.text_classifier import build
@@ -118,8 +119,6 @@ def ours(model: Path, texts: list[str], labels: np.ndarray) -> np.ndarray:
         examples = Examples(
             [str(i) for i in range(len(texts))], labels, np.full(len(texts), ""), texts=texts
         )
-        from serflow import training
-
         plain = training._Trainer.__init__
 
         def watching(self, *args, **kwargs):

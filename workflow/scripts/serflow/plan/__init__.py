@@ -18,15 +18,7 @@ __all__ = ["Plan"]
 
 
 class Plan(Trainings, Corpora, Results):
-    """The settings of one run, seen from the rules, one part a stage.
-
-    Parameters
-    ----------
-    site : SiteConfig
-    studies : dict of str to StudyConfig
-    scripts : Path
-        `workflow/scripts`.
-    """
+    """The settings of one run, seen from the rules, one part a stage; parameters as of `Settings`."""
 
     def __init__(self, site: SiteConfig, studies: dict[str, StudyConfig], scripts: Path) -> None:
         super().__init__(site, studies, scripts)
