@@ -14,13 +14,21 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from serflow import fusion
-from serflow.fusion import LinearInterpolation, LogisticRegressionFusion, cross_fit, simplex_grid
+from serflow.fusion import (
+    LinearInterpolation,
+    LogisticRegressionFusion,
+    LogLinearInterpolation,
+    cross_fit,
+    simplex_grid,
+)
 from serflow.metrics import METRICS, confusion
 
 FUSIONS = [
     LinearInterpolation,
     lambda: LinearInterpolation(step=0.1, objective="uar"),
     lambda: LinearInterpolation(objective="nll"),
+    LogLinearInterpolation,
+    lambda: LogLinearInterpolation(step=0.1, objective="nll"),
     LogisticRegressionFusion,
 ]
 
@@ -100,6 +108,42 @@ def test_the_objective_curve_is_what_each_grid_point_scores(objective, monkeypat
     np.testing.assert_allclose(interpolation.objective_[chosen], [best], atol=1e-12)
 
 
+def test_log_linear_interpolation_is_the_normalised_geometric_mean():
+    """Mixing up the two interpolations goes unnoticed in most scores."""
+    stack, y = systems()
+    fusion = LogLinearInterpolation(objective="nll").fit(stack, y)
+    weights = fusion.weights_
+    assert 0 < weights[0] < 1
+    pooled = np.prod(np.exp(stack) ** weights[:, None, None], axis=0)
+    expected = pooled / pooled.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(np.exp(fusion.predict_log_proba(stack)), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", ["macro_f1", "uar", "nll"])
+def test_the_log_linear_curve_is_what_each_point_scores(objective):
+    """A curve of other numbers than the fusion's would choose weights for something else."""
+    stack, y = systems()
+    fusion = LogLinearInterpolation(step=0.25, objective=objective).fit(stack, y)
+    for weights, value in zip(fusion.grid_, fusion.objective_, strict=True):
+        fusion.weights_ = weights
+        fused = fusion.predict_log_proba(stack)
+        if objective == "nll":
+            expected = -fused[np.arange(len(y)), y].mean()
+        else:
+            expected = METRICS[objective](confusion(y, fused.argmax(axis=1), 3))
+        assert value == pytest.approx(expected, abs=1e-12)
+
+
+def test_one_systems_zero_does_not_veto_a_class():
+    """A one-hot system at any positive weight would otherwise decide alone."""
+    sure = np.log(np.array([[1.0, 0.0]]).clip(1e-300))
+    sure[0, 1] = -np.inf
+    other = np.log([[0.01, 0.99]])
+    fusion = LogLinearInterpolation(step=0.5).fit([sure, other], [1])
+    fusion.weights_ = np.array([0.05, 0.95])
+    assert fusion.predict_log_proba([sure, other]).argmax() == 1
+
+
 def test_among_equally_good_weights_the_most_even_is_taken():
     """A tie broken by search order hands one system all the weight by accident."""
     stack, y = systems(n_systems=3)
@@ -123,7 +167,7 @@ def test_class_order_does_not_matter(seed, order):
     stack, y = systems(seed=seed, n=60)
     order = np.array(order)
     renamed = np.argsort(order)[y]
-    for make_fusion, tolerance in zip(FUSIONS, (1e-9, 1e-9, 1e-9, 1e-2), strict=True):
+    for make_fusion, tolerance in zip(FUSIONS, (1e-9, 1e-9, 1e-9, 1e-9, 1e-9, 1e-2), strict=True):
         fused = make_fusion().fit(stack, y).predict_log_proba(stack)
         again = make_fusion().fit(stack[..., order], renamed).predict_log_proba(stack[..., order])
         np.testing.assert_allclose(again, fused[:, order], atol=tolerance)

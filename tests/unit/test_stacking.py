@@ -21,6 +21,7 @@ from serflow.tables import COMPARISONS, SCORES
 CLASSES = ("angry", "happy", "sad")
 INTERPOLATION = {"method": "linear_interpolation", "step": 0.05, "objective": "macro_f1"}
 REGRESSION = {"method": "logistic_regression", "C": 1.0}
+LOG_LINEAR = INTERPOLATION | {"method": "log_linear_interpolation"}
 
 
 def system(name, noise, seed, folds=("0",), roles=("dev", "test"), n=60):
@@ -53,7 +54,7 @@ def permuted(posteriors, chosen, seed=0):
     return replace(posteriors, rows=rows)
 
 
-@pytest.mark.parametrize("settings", [INTERPOLATION, REGRESSION])
+@pytest.mark.parametrize("settings", [INTERPOLATION, LOG_LINEAR, REGRESSION])
 def test_permuting_test_labels_changes_no_choice_of_a_dev_fitted_fusion(settings):
     systems = both()
     test = (systems["one"].rows["role"] == "test").to_numpy()
@@ -64,7 +65,7 @@ def test_permuting_test_labels_changes_no_choice_of_a_dev_fitted_fusion(settings
     assert fits == other_fits
 
 
-@pytest.mark.parametrize("settings", [INTERPOLATION, REGRESSION])
+@pytest.mark.parametrize("settings", [INTERPOLATION, LOG_LINEAR, REGRESSION])
 def test_permuting_a_folds_labels_does_not_reach_that_folds_cross_fitted_fusion(settings):
     systems = both(folds=("0", "1", "2"), roles=("test",))
     own = (systems["one"].rows["fold"] == "1").to_numpy()
@@ -74,6 +75,17 @@ def test_permuting_a_folds_labels_does_not_reach_that_folds_cross_fitted_fusion(
     np.testing.assert_array_equal(fused.log_proba[own], other.log_proba[own])
     if settings is REGRESSION:  # a grid may well choose the same point
         assert not np.array_equal(fused.log_proba[~own], other.log_proba[~own])
+
+
+def test_a_log_linear_fusion_expresses_the_geometric_mean_of_the_priors():
+    """Rebalancing from the arithmetic mean would shift by the wrong ratio."""
+    systems = both()
+    other = np.array([0.2, 0.2, 0.6])
+    systems["two"] = replace(systems["two"], priors={"0": other})
+    fused, (fit,) = fuse(systems, "f", "dev", lambda: make_fusion(LOG_LINEAR))
+    first, second = fit["weights"]
+    pooled = systems["one"].priors["0"] ** first * other**second
+    np.testing.assert_allclose(fused.priors["0"], pooled / pooled.sum())
 
 
 def test_a_fold_without_dev_rows_is_an_error_and_not_a_fit_on_test():

@@ -1,4 +1,4 @@
-"""Late fusion of the log-posteriors of several systems: interpolation, and logistic regression.
+"""Late fusion of the log-posteriors of several systems: interpolations, and logistic regression.
 
 All functions take a stack of log-posteriors, shape (n_systems, n_utterances, n_classes) or a list
 of (n_utterances, n_classes), natural logarithms, -inf allowed. `cross_fit` fuses where there is no
@@ -202,6 +202,47 @@ class LinearInterpolation(BaseEstimator):
         return -_interpolate(grid, stack[:, np.arange(len(y)), y]).mean(axis=-1)
 
 
+class LogLinearInterpolation(LinearInterpolation):
+    r"""Weighted geometric mean of the systems' posteriors, the weights found by grid search.
+
+    .. math:: p(y \mid x) \propto \prod_s p_s(y \mid x)^{w_s}, \quad w_s \ge 0, \quad
+        \sum_s w_s = 1
+
+    A class that one system finds unlikely stays unlikely, where a linear interpolation lets the
+    others outvote it. Posteriors below 1e-10 are raised to it first: a single 0 would otherwise
+    veto a class whatever the weights.
+
+    Parameters, attributes and ties are those of `LinearInterpolation`.
+
+    References
+    ----------
+    G. Hinton, "Products of experts", ICANN 1999. C. Genest and J. Zidek, "Combining probability
+    distributions: a critique and an annotated bibliography", Statistical Science 1(1), 1986.
+
+    Examples
+    --------
+    >>> speech = np.log([[0.6, 0.4], [0.55, 0.45], [0.3, 0.7]])
+    >>> text = np.log([[0.3, 0.7], [0.05, 0.95], [0.2, 0.8]])
+    >>> fusion = LogLinearInterpolation(step=0.25).fit([speech, text], [0, 1, 1])
+    >>> fusion.weights_
+    array([0.75, 0.25])
+    """
+
+    def predict_log_proba(self, stack: Stack) -> NDArray[np.float64]:
+        """Fuse; arguments, result and errors are those of `LinearInterpolation`."""
+        check_is_fitted(self)
+        stack = _check_stack(stack, n_systems=len(self.weights_))
+        return log_softmax(_weighted_logs(self.weights_[None], stack)[0], axis=-1)
+
+    def _metric(self, grid: NDArray, stack: NDArray, y: NDArray) -> NDArray[np.float64]:
+        best = _weighted_logs(grid, stack).argmax(axis=-1)
+        return METRICS[self.objective](confusion(y, best, stack.shape[-1]))
+
+    def _nll(self, grid: NDArray, stack: NDArray, y: NDArray) -> NDArray[np.float64]:
+        mixed = log_softmax(_weighted_logs(grid, stack), axis=-1)
+        return -mixed[:, np.arange(len(y)), y].mean(axis=-1)
+
+
 class LogisticRegressionFusion(BaseEstimator):
     """Multinomial logistic regression on the systems' log-posteriors side by side.
 
@@ -378,6 +419,12 @@ def _interpolate(grid: NDArray, stack: NDArray) -> NDArray[np.float64]:
     for s in range(1, len(stack)):
         mixed = np.logaddexp(mixed, log_weights[:, s] + stack[s])
     return mixed
+
+
+def _weighted_logs(grid: NDArray, stack: NDArray) -> NDArray[np.float64]:
+    """Weighted sums of log-posteriors: (n_points, n_systems) to (n_points, n, n_classes)."""
+    logs = np.maximum(stack, LOG_FLOOR)
+    return sum(grid[:, s, None, None] * logs[s] for s in range(len(logs)))
 
 
 def _features(stack: NDArray) -> NDArray[np.float64]:

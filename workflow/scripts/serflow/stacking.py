@@ -9,16 +9,28 @@ import numpy as np
 
 from serflow.digests import canonical, digest
 from serflow.errors import UserError
-from serflow.fusion import Fusion, LinearInterpolation, LogisticRegressionFusion, cross_fit
+from serflow.fusion import (
+    Fusion,
+    LinearInterpolation,
+    LogisticRegressionFusion,
+    LogLinearInterpolation,
+    cross_fit,
+)
 from serflow.metrics import METRICS, confusion
 from serflow.posteriors import Posteriors, stack
 from serflow.training_prior import empirical_prior
 
+INTERPOLATIONS = {
+    "linear_interpolation": LinearInterpolation,
+    "log_linear_interpolation": LogLinearInterpolation,
+}
+
 
 def make_fusion(settings: Mapping[str, Any]) -> Fusion:
     """An unfitted fusion from its settings in the study."""
-    if settings["method"] == "linear_interpolation":
-        return LinearInterpolation(step=settings["step"], objective=settings["objective"])
+    if settings["method"] in INTERPOLATIONS:
+        interpolation = INTERPOLATIONS[settings["method"]]
+        return interpolation(step=settings["step"], objective=settings["objective"])
     return LogisticRegressionFusion(C=settings["C"])
 
 
@@ -117,6 +129,12 @@ def _prior(
 ) -> np.ndarray:
     """The prior that the fused posteriors express."""
     if isinstance(fusion, LinearInterpolation):
-        return fusion.weights_ @ np.stack([system.priors[fold] for system in systems.values()])
+        priors = np.stack([system.priors[fold] for system in systems.values()])
+        if not isinstance(fusion, LogLinearInterpolation):
+            return fusion.weights_ @ priors
+        # Likelihoods and priors are pooled alike; a class that no training saw keeps its 0.
+        used = fusion.weights_ > 0
+        pooled = np.prod(priors[used] ** fusion.weights_[used, None], axis=0)
+        return pooled / pooled.sum()
     # A discriminative fit takes on the class shares of the rows that it was fitted on.
     return empirical_prior(fitted_labels, n_classes)

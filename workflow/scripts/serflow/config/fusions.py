@@ -26,9 +26,9 @@ class PriorSettings(Strict):
 
 
 class InterpolationFusion(Strict):
-    """Linear interpolation of posteriors, weights from a grid over the simplex."""
+    """Interpolation of posteriors, or of their logarithms, weights from a grid over the simplex."""
 
-    method: Literal["linear_interpolation"]
+    method: Literal["linear_interpolation", "log_linear_interpolation"]
     systems: Annotated[list[Name], Field(min_length=2)]
     stage: Literal["raw", "rebalanced"] = "rebalanced"
     fit_on: Literal["dev", "cross_fit"]

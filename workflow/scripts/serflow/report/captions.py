@@ -21,7 +21,7 @@ def caption_words(config: StudyConfig) -> dict[str, str]:
     curves = [
         f"{name}: {'dev rows' if fusion.fit_on == 'dev' else 'test rows of the other folds'}"
         for name, fusion in sorted(config.fusions.items())
-        if fusion.method == "linear_interpolation" and len(fusion.systems) == 2
+        if fusion.method != "logistic_regression" and len(fusion.systems) == 2
     ]
     words = {
         "title": config.title,

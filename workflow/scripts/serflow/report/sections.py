@@ -31,6 +31,10 @@ from serflow.report.results import Results, priors_of
 
 WHOLE = [*(metric for metric in METRICS.values() if metric.class_axes == 0), EER]
 MAX_SKIPPED = 50
+INTERPOLATIONS = {
+    "linear_interpolation": "Linear interpolation",
+    "log_linear_interpolation": "Log-linear interpolation (weighted geometric mean)",
+}
 
 
 @dataclass(frozen=True)
@@ -229,11 +233,12 @@ def fusions(results: Results, curves: dict[str, str]) -> list[Fusion]:
             f"with Macro-F1 {_range([fit['macro_f1'] for fit in fits], 3)} there."
         )
         systems = listing(settings["systems"])
-        if settings["method"] == "linear_interpolation":
+        if settings["method"] != "logistic_regression":
             objective = settings["objective"]
             title = METRICS[objective].title if objective in METRICS else objective.upper()
             method = (
-                f"Linear interpolation of the {settings['stage']} posteriors of {systems}; weights "
+                f"{INTERPOLATIONS[settings['method']]} of the {settings['stage']} posteriors of "
+                f"{systems}; weights "
                 f"from a grid with step {settings['step']:g}, chosen by {title}."
             )
             weights = np.array([fit["weights"] for fit in fits])
