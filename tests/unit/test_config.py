@@ -106,6 +106,17 @@ def test_a_study_that_does_not_hang_together_is_refused_before_any_job(tmp_path,
         load_study(altered(tmp_path, change))
 
 
+def test_a_prior_cannot_be_estimated_from_the_confusions_of_no_dev_rows(tmp_path):
+    def change(data):
+        data["prior"] = {"target": "bbse"}
+        for part in ("fusions", "primary", "paper_values"):
+            data.pop(part, None)
+        data["folds"] = {"protocol": "random_split", "test": 0.2}
+
+    with pytest.raises(UserError, match=r"prior.target is 'bbse'.*set folds.dev, or target: em"):
+        load_study(altered(tmp_path, change))
+
+
 GROUPED = {"protocol": "grouped_k_fold", "k": 5}
 
 

@@ -20,6 +20,7 @@ from docutils.core import publish_parts
 from jinja2 import Environment, StrictUndefined
 from scipy.special import log_softmax
 
+from serflow.config.fusions import PriorSettings
 from serflow.config.study import StudyConfig
 from serflow.evaluation import Evaluator
 from serflow.folds import folds_digest
@@ -595,6 +596,14 @@ def test_captions_are_valid_and_true(path, recipe):
         assert (on in text) == bool(recipe.fusions)
     if path.stem == "scores":
         assert ("standard deviation over seeds 1, 2" in text) == (len(recipe.seeds) > 1)
+
+
+@pytest.mark.parametrize("target", ["em", "bbse"])
+def test_an_estimated_prior_is_called_estimated(six, target):
+    """A published score has to say that its test rows were looked at."""
+    config = six.config.model_copy(update={"prior": PriorSettings(target=target)})
+    assert "estimated on the test rows" in caption_words(config)["target"]
+    assert "estimated on the test rows of each fold" in page_of(replace(six, config=config))
 
 
 def test_the_order_of_keys_in_a_study_changes_no_caption():

@@ -87,16 +87,7 @@ class PriorShift(TransformerMixin, BaseEstimator):
             is 0.
         """
         log_ratio = self._log_ratio()
-        log_posteriors = np.asarray(log_posteriors, dtype=np.float64)
-        if log_posteriors.ndim != 2 or log_posteriors.shape[1] != log_ratio.size:
-            raise ValueError(
-                f"log-posteriors have shape {log_posteriors.shape}; expected "
-                f"(n_utterances, {log_ratio.size}) as the priors have"
-            )
-        undefined = ~(log_posteriors < np.inf).all(axis=1)  # NaN compares false, too
-        if undefined.any():
-            raise ValueError(f"log-posteriors hold NaN or +inf, first in row {undefined.argmax()}")
-        shifted = log_posteriors + log_ratio
+        shifted = check_log_posteriors(log_posteriors, log_ratio.size) + log_ratio
         total = logsumexp(shifted, axis=1, keepdims=True)
         impossible = np.isneginf(total[:, 0])
         if impossible.any():
@@ -110,7 +101,7 @@ class PriorShift(TransformerMixin, BaseEstimator):
         return True  # nothing is learnt
 
     def _log_ratio(self) -> NDArray[np.float64]:
-        train = _distribution(self.train_prior, "train_prior")
+        train = check_distribution(self.train_prior, "train_prior")
         if isinstance(self.target, str):
             if self.target != "uniform":
                 raise ValueError(
@@ -118,7 +109,7 @@ class PriorShift(TransformerMixin, BaseEstimator):
                 )
             target = np.full(train.size, 1.0 / train.size)
         else:
-            target = _distribution(self.target, "target")
+            target = check_distribution(self.target, "target")
         if target.shape != train.shape:
             raise ValueError(f"target has {target.size} classes, train_prior has {train.size}")
         unseen = (train == 0) & (target > 0)
@@ -136,7 +127,29 @@ class PriorShift(TransformerMixin, BaseEstimator):
         return log_ratio
 
 
-def _distribution(values: ArrayLike, name: str) -> NDArray[np.float64]:
+def check_distribution(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """Check that values are probabilities of classes.
+
+    Parameters
+    ----------
+    values : array of float, shape (n_classes,)
+    name : str
+        What to call them in the error.
+
+    Returns
+    -------
+    values : ndarray of float64, shape (n_classes,)
+
+    Raises
+    ------
+    ValueError
+        If there are none, one is negative or NaN, or they do not sum to 1.
+
+    Examples
+    --------
+    >>> check_distribution([0.25, 0.75], "target")
+    array([0.25, 0.75])
+    """
     prior = np.asarray(values, dtype=np.float64)
     if prior.ndim != 1 or prior.size == 0:
         raise ValueError(f"{name} has shape {prior.shape}; expected (n_classes,)")
@@ -145,3 +158,42 @@ def _distribution(values: ArrayLike, name: str) -> NDArray[np.float64]:
     if not abs(prior.sum() - 1) <= SUM_TOLERANCE:
         raise ValueError(f"{name} sums to {prior.sum():.6g}; expected 1")
     return prior
+
+
+def check_log_posteriors(
+    values: ArrayLike, n_classes: int, name: str = "log-posteriors"
+) -> NDArray[np.float64]:
+    """Check the shape of log-posteriors, and that none is NaN or +inf.
+
+    Parameters
+    ----------
+    values : array of float, shape (n_utterances, n_classes)
+        Natural logarithms; -inf stands for an impossible class.
+    n_classes : int
+    name : str
+        What to call them in the error.
+
+    Returns
+    -------
+    values : ndarray of float64, same shape
+
+    Raises
+    ------
+    ValueError
+        If there is another number of classes, or a value is NaN or +inf.
+
+    Examples
+    --------
+    >>> check_log_posteriors([[0, -np.inf]], n_classes=2)
+    array([[  0., -inf]])
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] != n_classes:
+        raise ValueError(
+            f"{name} have shape {values.shape}; expected (n_utterances, {n_classes}), a column "
+            "for each class"
+        )
+    undefined = ~(values < np.inf).all(axis=1)  # NaN compares false, too
+    if undefined.any():
+        raise ValueError(f"{name} hold NaN or +inf, first in row {undefined.argmax()}")
+    return values

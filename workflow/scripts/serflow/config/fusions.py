@@ -22,7 +22,11 @@ Step = Annotated[float, Field(gt=0, le=0.5), AfterValidator(_divides_one)]
 class PriorSettings(Strict):
     """The class prior that posteriors are rebalanced to."""
 
-    target: Literal["uniform"] | dict[str, float] = "uniform"
+    target: Literal["uniform", "em", "bbse"] | dict[str, float] = Field(
+        "uniform",
+        description="Class -> probability, uniform, or estimated anew on the test rows of each fold "
+        "without their labels: em from the posteriors alone, bbse with the confusions of dev rows.",
+    )
 
 
 class InterpolationFusion(Strict):

@@ -386,6 +386,11 @@ class StudyConfig(Strict):
                 "the study has several fusions: declare the one that the report leads with as "
                 f"'primary' ({', '.join(self.fusions)})"
             )
+        if self.prior.target == "bbse" and not self.has_dev:
+            raise ValueError(
+                "prior.target is 'bbse', which needs the confusions of dev rows, but folds have "
+                "none; set folds.dev, or target: em"
+            )
         if isinstance(self.prior.target, dict):
             if set(self.prior.target) != set(self.classes):
                 raise ValueError("prior.target must name exactly the study's classes")

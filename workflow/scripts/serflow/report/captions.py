@@ -10,6 +10,11 @@ import re
 from serflow.config.study import StudyConfig
 from serflow.report.formats import listing
 
+ESTIMATED = {
+    "em": "estimated on the test rows of each fold without their labels (EM)",
+    "bbse": "estimated on the test rows of each fold from the confusions on dev rows (BBSE)",
+}
+
 
 def caption_words(config: StudyConfig) -> dict[str, str]:
     """Texts for the templates in `workflow/report`, escaped for reStructuredText.
@@ -29,8 +34,8 @@ def caption_words(config: StudyConfig) -> dict[str, str]:
         "fusions": listing(sorted(config.fusions)) or "none",
         "seeds": ", ".join(map(str, config.seeds)) if len(config.seeds) > 1 else "",
         "interval": f"95% bootstrap over {intervals.unit}s, {intervals.resamples} resamples",
-        "target": "uniform"
-        if target == "uniform"
+        "target": ESTIMATED.get(target, target)
+        if isinstance(target, str)
         else ", ".join(f"{name} {share:g}" for name, share in sorted(target.items())),
         "curves": "; ".join(curves),
     }

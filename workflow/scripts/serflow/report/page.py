@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from serflow.report import attributes, grids, leakage, sections, transcripts
+from serflow.report.captions import ESTIMATED
 from serflow.report.formats import count, listing, number, percent, without_folders
 from serflow.report.headline import headline
 from serflow.report.panels import Figure
@@ -142,6 +143,6 @@ def _facts(results: Results) -> list[tuple[str, str]]:
 
 def _target(results: Results) -> str:
     target = results.config.prior.target
-    if target == "uniform":
-        return "uniform"
+    if isinstance(target, str):
+        return ESTIMATED.get(target, target)
     return ", ".join(f"{name} {percent(target[name], 1)}" for name in results.classes)
