@@ -287,3 +287,11 @@ def test_systems_that_no_study_has_or_that_make_no_study_are_named():
         one_study(["roberta", "robert"])
     with pytest.raises(UserError, match=r"alone make no study odyssey2024: .*predicts categories"):
         one_study(["llama2_7b_attributes"])
+
+
+def test_a_system_that_hears_is_refused_where_a_corpus_has_no_audio(tmp_path):
+    def change(data):
+        data["corpora"]["labels"] = {"source": "table", "audio": None}
+
+    with pytest.raises(UserError, match=r"systems.speech needs audio, and corpora.labels has none"):
+        load_study(altered(tmp_path, change))

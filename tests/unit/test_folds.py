@@ -30,6 +30,7 @@ def utterances(speakers=6, each=4, corpus="x"):
             "sentence_id": f"t{take}",
             "label": label,
             "split": ("train", "train", "dev", "test")[take % 4],
+            "test_fold": str(9 + speaker // 2),
         }
         for speaker, label, take in itertools.product(range(speakers), CLASSES, range(each))
     ]
@@ -40,6 +41,7 @@ NESTED = {"fraction": 0.25, "group": None, "stratify": True}
 BY_SPEAKER = {"fraction": 0.25, "group": "speaker", "stratify": False}
 PROTOCOLS = {
     "official": {},
+    "own_folds": {"k": 3, "dev": "next_fold"},
     "random_split": {"test": 0.25, "seed": 3, "dev": NESTED},
     "k_fold": {"k": 4, "seed": 3, "dev": NESTED},
     "stratified_k_fold": {"k": 4, "seed": 3, "dev": "next_fold"},
@@ -315,3 +317,16 @@ def test_classes_that_are_learnt_alone_are_in_no_dev_or_test_set():
         ("test", "anger"): 6, ("test", "neutral"): 6,
     }  # fmt: skip
     assert notes[0] == "fold '0': 12 dev and test rows of joy have no role"
+
+
+def test_ones_own_folds_are_taken_as_they_are_and_counted_by_size():
+    """Fold 10 before fold 9, as text is sorted, would give every fold another one's posteriors."""
+    rows = utterances()
+    folds, _ = assign(rows, "own_folds", k=3)
+    tested = folds[folds["role"] == "test"].merge(rows, on="utterance_id")
+    pairs = set(zip(tested["fold"], tested["test_fold"], strict=True))
+    assert pairs == {("0", "9"), ("1", "10"), ("2", "11")}
+    with pytest.raises(UserError, match=r"folds.k is 5, but .* 3 values of test_fold: 9, 10, 11"):
+        assign(rows, "own_folds", k=5)
+    with pytest.raises(UserError, match="1 of 72 utterances have no test_fold: x/00_anger_0"):
+        assign(rows.assign(test_fold=[None, *rows["test_fold"][1:]]), "own_folds", k=3)

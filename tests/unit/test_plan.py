@@ -230,3 +230,10 @@ def test_speech_of_the_study_is_never_mixed_in_as_noise():
 def test_a_family_is_one_module_with_a_build_function(family):
     source = (ROOT / f"workflow/scripts/serflow/systems/{family}.py").read_text(encoding="utf-8")
     assert "\ndef build(settings: dict[str, Any], context: Context)" in source
+
+
+def test_a_small_table_lies_where_its_study_says_unless_the_site_says_otherwise(tmp_path):
+    corpora = {"labels": {"source": "table", "folder": "docs/examples"}}
+    found = [plan(paths=paths, corpora=corpora) for paths in ({}, {"labels": str(tmp_path)})]
+    assert [x.corpus_folder("labels") for x in found] == ["docs/examples", str(tmp_path)]
+    assert found[0].corpus_source("labels") == [] and found[0].downloads("demo") == []

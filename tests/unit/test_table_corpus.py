@@ -224,7 +224,7 @@ def test_texts_without_audio_need_an_id_of_their_own(tmp_path):
     rows = read(tmp_path, "utterance_id,label,text\n1,joy,Ja!\n2,fear,Nein?\n")
     assert rows["utterance_id"].tolist() == ["mine/1", "mine/2"]
     assert rows["path"].isna().all()
-    with pytest.raises(UserError, match="give every text an id of its own"):
+    with pytest.raises(UserError, match="give every row an id of its own"):
         read(tmp_path, "label,text\njoy,Ja!\n")
     with pytest.raises(UserError, match="lacks the columns path and text"):
         read(tmp_path, "utterance_id,label\n1,joy\n")
@@ -292,3 +292,22 @@ def test_your_own_counts_are_held_to(tmp_path):
     assert len(read(tmp_path, text, counts={"joy": 1, "fear": 1})) == 2
     with pytest.raises(UserError, match=r"fear: 1, expected 0, joy: 1, expected 2, rage: 0"):
         read(tmp_path, text, counts={"joy": 2, "rage": 1})
+
+
+def test_labels_alone_are_a_corpus_where_the_study_says_that_there_is_no_audio(tmp_path):
+    """Posteriors of others come with labels; the recordings stay where they were made."""
+    text = "utterance_id,label,test_fold\na,joy,1\nb,fear,2\n"
+    rows = read(tmp_path, text, audio=None)
+    assert rows["utterance_id"].tolist() == ["mine/a", "mine/b"]
+    assert rows["path"].isna().all() and rows["test_fold"].tolist() == ["1", "2"]
+    with pytest.raises(UserError, match="lacks the columns path and text"):
+        read(tmp_path, text)
+    named = read(tmp_path, "path,label\n/corpora/a.wav,joy\n", audio=None)
+    assert named["utterance_id"].tolist() == ["mine//corpora/a.wav"] and named["path"].isna().all()
+    with pytest.raises(UserError, match="lacks the columns path and utterance_id"):
+        read(tmp_path, "label,text\njoy,hello\n", audio=None)
+
+
+def test_decimal_commas_may_have_an_exponent(tmp_path):
+    rows = read(tmp_path, "path;label;valence\na.wav;joy;1,5e-05\nb.wav;joy;0,5\n")
+    assert rows["valence"].tolist() == [1.5e-05, 0.5]

@@ -51,7 +51,8 @@ def assign(
     utterances : DataFrame
         `tables.UTTERANCES` with `label` filled.
     protocol : str
-        'official' takes `split` as it is. The others are scikit-learn's: 'k_fold' (KFold),
+        'official' takes `split` as it is; 'own_folds' tests in each fold the utterances of one value
+        of `test_fold`, in the order of `own_folds`. The others are scikit-learn's: 'k_fold' (KFold),
         'stratified_k_fold' (StratifiedKFold), 'grouped_k_fold' (StratifiedGroupKFold), all
         shuffled; 'leave_one_group_out' (LeaveOneGroupOut); 'random_split' (ShuffleSplit,
         StratifiedShuffleSplit or GroupShuffleSplit), one fold.
@@ -59,7 +60,7 @@ def assign(
         What is never on both sides: of 'grouped_k_fold', 'leave_one_group_out' and, where given,
         'random_split'.
     k : int
-        Number of folds; for the k-fold protocols.
+        Number of folds; for the k-fold protocols and 'own_folds'.
     groups : int
         Number of groups that the study expects; for 'leave_one_group_out'.
     test : float
@@ -92,7 +93,7 @@ def assign(
     Raises
     ------
     UserError
-        A needed `label`, `split`, `position` or group is missing; fewer groups than folds; another
+        A needed `label`, `split`, `test_fold`, `position` or group is missing; fewer groups than folds; another
         number of groups than declared; a fold without test rows; training rows or dev rows (or the
         test rows of a single fold) that lack a class; a group on both sides.
     """
@@ -123,6 +124,19 @@ def assign(
         held = folds if isinstance(dev, str) else folds[folds["role"] != "dev"]
         check_disjoint(utterances, held, group)
     return folds, notes
+
+
+def own_folds(utterances: pd.DataFrame) -> list[str]:
+    """The values of `test_fold` in the order of the folds: numbers by size, names by the alphabet.
+
+    Examples
+    --------
+    >>> own_folds(pd.DataFrame({"test_fold": ["10", "9", "10"]}))
+    ['9', '10']
+    """
+    values = set(utterances["test_fold"].dropna())
+    numbered = all(value.isdecimal() for value in values)
+    return sorted(values, key=(lambda value: (int(value), value)) if numbered else None)
 
 
 def folds_digest(folds: pd.DataFrame) -> str:
@@ -214,6 +228,8 @@ def _test_rows(
     seed: int,
 ) -> list[np.ndarray]:
     """Row numbers of each fold's test rows."""
+    if protocol == "own_folds":
+        return _own_test_rows(utterances, k)
     labels = utterances["label"].to_numpy(dtype=str)
     names = None if group is None else _groups(utterances, group)
     found = [] if names is None else sorted(set(names))
@@ -249,6 +265,17 @@ def _test_rows(
             return [rows for _, rows in splitter.split(labels, labels, names)]
         except ValueError as error:
             raise UserError(f"folds.protocol {protocol}: {error}") from None
+
+
+def _own_test_rows(utterances: pd.DataFrame, k: int) -> list[np.ndarray]:
+    _refuse_missing(utterances, "test_fold")
+    found = own_folds(utterances)
+    if len(found) != k:
+        raise UserError(
+            f"folds.k is {k}, but the utterances have {len(found)} values of test_fold: "
+            f"{name_some(found, 20)}. Set folds.k: {len(found)}, or correct the column."
+        )
+    return [np.flatnonzero(utterances["test_fold"] == value) for value in found]
 
 
 def _one_split(

@@ -141,14 +141,16 @@ _LISTING = {
     "naturalness": NUMBER,
     "partition": TEXT,
     "split": TEXT,
+    "test_fold": TEXT,
     "position": NUMBER,
 }
 _VOCABULARIES = {"gender": ("female", "male"), "split": ("train", "dev", "test")}
 
 # What a corpus's own files say. `channel` counts from 0 (missing: the mean of all), `age` is in
 # years, `partition` is the corpus's own name of the part that `split` calls train, dev or test,
-# `position` is the row's number in the corpus's own table, from 0. Without `path` an utterance is
-# text alone; without `label_raw` it can be predicted, not scored.
+# `test_fold` its name of the fold that tests the utterance, `position` is the row's number in the
+# corpus's own table, from 0. Without `path` an utterance is text alone, or a label alone; without
+# `label_raw` it can be predicted, not scored.
 LISTING = Table("listing", _LISTING, ["utterance_id"], ["corpus"], _VOCABULARIES)
 # How many raters named each label, and how intense they found it (0 to 100), by what they were
 # shown.

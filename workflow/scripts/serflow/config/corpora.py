@@ -118,8 +118,15 @@ class TableCorpus(Corpus):
     table: str = Field(
         "utterances.csv", description="CSV, TSV or Parquet file in the corpus's folder."
     )
-    audio: str = Field(
-        ".", description="Folder that the paths start from, seen from the corpus's folder."
+    folder: str | None = Field(
+        None,
+        description="Where a small table lies that comes with the study, seen from the repository; "
+        "`paths` in config.yaml goes before it.",
+    )
+    audio: str | None = Field(
+        ".",
+        description="Folder that the paths start from, seen from the corpus's folder; null: there "
+        "is no audio, for studies whose systems hear none.",
     )
     columns: dict[str, str] = Field(
         {}, description="Our column -> the table's, where the names differ."
@@ -134,7 +141,7 @@ class TableCorpus(Corpus):
 
     def reading(self, name: str) -> dict[str, Any]:
         """The corpus's name and everything about its table."""
-        own = self.model_dump(exclude={"source", "bad_audio"})
+        own = self.model_dump(exclude={"source", "bad_audio", "folder"})
         return {"corpus": name, **own}
 
 

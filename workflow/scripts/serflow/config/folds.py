@@ -106,6 +106,18 @@ class GroupedKFold(_Shuffled):
     group: Group = "speaker"
 
 
+class OwnFolds(Protocol):
+    """The corpus's own folds: its column `test_fold` names the one that tests each utterance."""
+
+    protocol: Literal["own_folds"]
+    k: Folds = Field(description="Number of folds; checked against the data.")
+    dev: Dev = Field("none", description="'next_fold': the next fold is this fold's dev set.")
+
+    def names(self) -> list[str]:
+        """Fold names, known before any data is read."""
+        return [str(fold) for fold in range(self.k)]
+
+
 class LeaveOneGroupOut(Protocol):
     """One fold for each group: leave one speaker, or one session, out."""
 
@@ -122,6 +134,12 @@ class LeaveOneGroupOut(Protocol):
 
 
 FoldsConfig = Annotated[
-    OfficialFolds | RandomSplit | PlainKFold | StratifiedKFold | GroupedKFold | LeaveOneGroupOut,
+    OfficialFolds
+    | OwnFolds
+    | RandomSplit
+    | PlainKFold
+    | StratifiedKFold
+    | GroupedKFold
+    | LeaveOneGroupOut,
     Field(discriminator="protocol"),
 ]

@@ -303,7 +303,13 @@ class StudyConfig(Strict):
         astray = [label for label in self.labels.map.values() if label not in known]
         if astray:
             raise ValueError(f"labels.map leads to {astray[0]!r}, which is not one of the classes")
+        silent = [name for name, x in self.corpora.items() if getattr(x, "audio", "") is None]
         for name, system in self.systems.items():
+            hears = {"audio", "functionals", "layer_means"} & set(system.inputs)
+            if silent and hears:
+                raise ValueError(
+                    f"systems.{name} needs audio, and corpora.{silent[0]} has none (audio: null)"
+                )
             if POINT in name:
                 raise ValueError(f"systems.{name}: {POINT!r} is kept for the points of grids")
             if system.grid is None:

@@ -233,10 +233,11 @@ def check_complete(
         )
 
 
-def listing(corpus: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def listing(corpus: str, rows: Iterable[Mapping[str, Any]], bare: bool = False) -> pd.DataFrame:
     """Turn parsed rows into a checked `tables.LISTING`, sorted by utterance id.
 
-    Columns that the rows do not have are filled with missing values.
+    Columns that the rows do not have are filled with missing values. With `bare`, labels alone will
+    do.
 
     Raises
     ------
@@ -249,10 +250,10 @@ def listing(corpus: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     )
     frame = frame.sort_values("utterance_id", ignore_index=True)
     LISTING.check(frame, f"parsed from corpus '{corpus}'")
-    bare = frame.loc[frame["path"].isna() & frame["text"].isna(), "utterance_id"]
-    if len(bare):
+    empty = frame.loc[frame["path"].isna() & frame["text"].isna(), "utterance_id"]
+    if len(empty) and not bare:
         raise UserError(
-            f"corpus '{corpus}': {len(bare)} utterances have neither a path nor a text: "
-            f"{name_some(bare, 20)}"
+            f"corpus '{corpus}': {len(empty)} utterances have neither a path nor a text: "
+            f"{name_some(empty, 20)}"
         )
     return frame

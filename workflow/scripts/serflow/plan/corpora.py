@@ -36,7 +36,7 @@ class Corpora(Settings):
         """Refuse to download what is on the machine under a slightly different name."""
         source = self.corpora[corpus].source
         known = self.site.paths
-        if known.get(corpus) or source == "demo":
+        if self._own_folder(corpus) or source == "demo":
             return
         strange = [name for name, path in known.items() if path and name not in self.corpora]
         named = [source] if source in strange else []
@@ -50,8 +50,11 @@ class Corpora(Settings):
 
     def corpus_folder(self, corpus: str) -> str:
         """Where a corpus lies: the user's own folder, or one made by a rule; '' where neither."""
-        own = self.site.paths.get(corpus)
-        return own or self._made_folder(corpus)
+        return self._own_folder(corpus) or self._made_folder(corpus)
+
+    def _own_folder(self, corpus: str) -> str | None:
+        """Where a corpus lies that no rule makes: as the site says, or else the study."""
+        return self.site.paths.get(corpus) or getattr(self.corpora[corpus], "folder", None)
 
     def _made_folder(self, corpus: str) -> str:
         source = self.corpora[corpus].source
@@ -67,7 +70,7 @@ class Corpora(Settings):
         UserError
             Nobody makes it, and nobody says where it lies.
         """
-        if self.site.paths.get(corpus):
+        if self._own_folder(corpus):
             return []
         made = self._made_folder(corpus)
         if not made:
