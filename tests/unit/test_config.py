@@ -93,7 +93,14 @@ def test_an_unknown_study_names_the_nearest():
         (lambda d: d["prior"].update(target={"angry": 1.0}), "exactly the study's classes"),
         (lambda d: d["classes"].append("sad"), "not unique"),
         (lambda d: d.update(paper_values=[PAPER | {"system": "txt"}]), "no 'txt' at stage 'raw'"),
-        (lambda d: d.update(paper_values=[PAPER | {"metric": "f1"}]), "'macro_f1'"),
+        (lambda d: d.update(paper_values=[PAPER | {"metric": "F1"}]), "'macro_f1'"),
+        # A label that nothing has: the value would stand beside no score, without a word.
+        (
+            lambda d: d.update(paper_values=[PAPER | {"metric": "recall", "label": "joy"}]),
+            "recall of text has label 'joy'; expected",
+        ),
+        (lambda d: d.update(paper_values=[PAPER | {"metric": "f1"}]), "f1 of text has label ''"),
+        (lambda d: d.update(paper_values=[PAPER | {"label": "sad"}]), "uar of text has label"),
         (lambda d: d.update(seeds=[1, 1]), "each once"),
         (lambda d: d.update(seeds=[-1]), "seeds.0"),
         # Found after hours of training otherwise, when the fusion starts.

@@ -187,7 +187,7 @@ def test_classes_are_intervals_of_their_own_and_absent_ones_are_undefined():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"metric": "f1"}, "unknown metric 'f1'; known are macro_f1, micro_f1"),
+        ({"metric": "F1"}, "unknown metric 'F1'; known are macro_f1, micro_f1"),
         ({"hypothesis": [0, 1, 1]}, r"hypothesis a has shape \(3,\); expected \(4,\)"),
         ({"reference": [], "hypothesis": []}, "at least 1"),
         ({"hypothesis": [0, 1, 4, 1]}, "hypothesis a holds 4 in row 2"),

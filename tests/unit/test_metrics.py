@@ -60,6 +60,12 @@ def test_metrics_agree_with_scikit_learn(case):
         "recall": sklearn_metrics.recall_score(
             reference, hypothesis, labels=everything, average=None, zero_division=np.nan
         ),
+        "precision": sklearn_metrics.precision_score(
+            reference, hypothesis, labels=everything, average=None, zero_division=np.nan
+        ),
+        "f1": sklearn_metrics.f1_score(
+            reference, hypothesis, labels=everything, average=None, zero_division=np.nan
+        ),
         "confusion": sklearn_metrics.confusion_matrix(reference, hypothesis, labels=everything),
     }
     assert theirs.keys() == METRICS.keys()
@@ -96,13 +102,22 @@ def test_rows_are_the_reference():
     counts = confusion([0, 0, 0, 1], [0, 1, 1, 1], 2)
     np.testing.assert_array_equal(counts, [[1, 2], [0, 1]])
     np.testing.assert_allclose(METRICS["recall"](counts), [1 / 3, 1])
+    np.testing.assert_allclose(METRICS["precision"](counts), [1, 1 / 3])
 
 
 def test_a_class_without_reference_utterances_does_not_lower_the_mean():
     """Ten training classes, eight scored ones: averaging over ten would cost a fifth."""
     counts = confusion([0, 0, 1, 1], [0, 0, 1, 1], n_classes=5)
     assert METRICS["macro_f1"](counts) == METRICS["uar"](counts) == 1
-    np.testing.assert_array_equal(METRICS["recall"](counts), [1, 1, np.nan, np.nan, np.nan])
+    for name in ("recall", "precision", "f1"):
+        np.testing.assert_array_equal(METRICS[name](counts), [1, 1, np.nan, np.nan, np.nan])
+
+
+def test_a_class_that_is_only_said_has_a_precision_and_no_recall():
+    counts = confusion([0, 0, 0], [0, 0, 1], n_classes=2)
+    assert METRICS["precision"](counts).tolist() == [1, 0]
+    assert METRICS["f1"](counts).tolist() == pytest.approx([0.8, 0])
+    np.testing.assert_array_equal(METRICS["recall"](counts), [2 / 3, np.nan])
 
 
 def test_no_utterances_at_all_is_undefined_not_zero():

@@ -138,6 +138,10 @@ def _recall(counts: NDArray) -> NDArray[np.float64]:
     return _ratio(_correct(counts), counts.sum(axis=-1))
 
 
+def _precision(counts: NDArray) -> NDArray[np.float64]:
+    return _ratio(_correct(counts), counts.sum(axis=-2))
+
+
 def _f1(counts: NDArray) -> NDArray[np.float64]:
     return _ratio(2 * _correct(counts), counts.sum(axis=-1) + counts.sum(axis=-2))
 
@@ -222,6 +226,22 @@ METRICS: dict[str, Metric] = {
             "Per class: share of its reference utterances with the correct class; undefined (NaN) "
             "for a class without reference utterances.",
             _recall,
+            class_axes=1,
+        ),
+        Metric(
+            "precision",
+            "Precision",
+            "Per class: share of the utterances given the class that have it in the reference; "
+            "undefined (NaN) for a class that no utterance is given.",
+            _precision,
+            class_axes=1,
+        ),
+        Metric(
+            "f1",
+            "F1",
+            "Per class: 2 TP / (2 TP + FP + FN), the harmonic mean of its recall and precision; "
+            "undefined (NaN) for a class in neither reference nor hypothesis.",
+            _f1,
             class_axes=1,
         ),
         Metric(

@@ -23,7 +23,12 @@ class PaperValue(Strict):
     system: str
     stage: Literal["raw", "rebalanced", "fused"]
     role: Literal["dev", "test"] = "test"
-    metric: Literal["macro_f1", "micro_f1", "uar", "wa", "hard_eer", "eer", "ccc", "mean_ccc"]
-    label: str = Field("", description="The attribute of a ccc.")
+    metric: Literal[
+        "macro_f1", "micro_f1", "uar", "wa", "hard_eer", "recall", "precision", "f1",
+        "eer", "ccc", "mean_ccc",
+    ]  # fmt: skip
+    label: str = Field(
+        "", description="The attribute of a ccc; the class of a recall, precision or f1."
+    )
     value: float
     source: str

@@ -244,6 +244,16 @@ class StudyConfig(Strict):
         if fusion.fit_on == "cross_fit" and len(self.folds.names()) == 1:
             raise ValueError(f"{where}.fit_on is 'cross_fit', but there is one fold")
 
+    def _check_paper_label(self, paper: PaperValue) -> None:
+        labels = dict.fromkeys(("recall", "precision", "f1"), self.classes)
+        labels["ccc"] = self.attributes.names if self.attributes else []
+        wanted = labels.get(paper.metric, [""])
+        if paper.label not in wanted:
+            raise ValueError(
+                f"paper_values: {paper.metric} of {paper.system} has label {paper.label!r}; "
+                f"expected {', '.join(wanted) or 'none'}"
+            )
+
     def _check_words(self, system: str) -> None:
         known = [*self.classes, *self.labels.train_only]
         words = self.trained[system].words
@@ -385,6 +395,7 @@ class StudyConfig(Strict):
                     f"paper_values: there is no {paper.system!r} at stage '{paper.stage}'; "
                     f"there are {', '.join(known) or 'none'}"
                 )
+            self._check_paper_label(paper)
         if self.primary is not None and self.primary not in self.fusions:
             raise ValueError(f"primary is {self.primary!r}, which is not one of the fusions")
         if self.primary is None and len(self.fusions) > 1:
