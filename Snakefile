@@ -27,6 +27,7 @@ rule all:
     input:
         expand("results/{study}/report.html", study=STUDIES),
         expand("results/{study}/scores.csv", study=STUDIES),
+        expand("results/{study}/tables/scores.tex", study=STUDIES),
         PLAN.submissions(),
     localrule: True
 

@@ -31,6 +31,7 @@ ANALYSIS = [
     "scipy",
     "soundfile",
     "soxr",
+    "tabulate",
     "tqdm",
     "whisper_normalizer",
     "espeakng-loader",

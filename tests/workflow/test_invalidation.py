@@ -17,7 +17,9 @@ from runs import copy_workflow, edited, planned, snakemake
 from serflow.tables import TRANSCRIPTS
 
 BOTH = ["--config", "studies=[demo,small]"]
-AFTER_POSTERIORS = ["evaluate_study study={0}", "write_report study={0}"]
+AFTER_POSTERIORS = [
+    f"{rule} study={{0}}" for rule in ("evaluate_study", "write_report", "write_tables")
+]
 
 
 def plan(folder):

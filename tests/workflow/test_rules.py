@@ -80,7 +80,7 @@ RIGHT_OF_THE_BOUNDARY = [
     "prior_estimation", "prior_sensitivity", "significance", "fusion", "metrics",
     "equal_error", "intervals", "word_errors", "report.page", "report.figures", "report.provenance",
     "report.transcripts", "report.leakage", "report.attributes", "report.grids", "leakage.audit",
-    "attributes", "concordance", "attribute_fusion", "grids", "calibration",
+    "attributes", "concordance", "attribute_fusion", "grids", "calibration", "report.paper_tables",
 ]  # fmt: skip
 
 

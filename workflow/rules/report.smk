@@ -69,3 +69,22 @@ rule write_report:
         code=PLAN.code("write_report.py"),
     script:
         "../scripts/write_report.py"
+
+
+rule write_tables:
+    input:
+        scores="results/{study}/scores.parquet",
+    output:
+        latex="results/{study}/tables/scores.tex",
+        markdown="results/{study}/tables/scores.md",
+    log:
+        "results/{study}/logs/write_tables.log",
+    benchmark:
+        "results/{study}/benchmarks/write_tables.tsv"
+    localrule: True
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=PLAN.code("write_tables.py"),
+    script:
+        "../scripts/write_tables.py"

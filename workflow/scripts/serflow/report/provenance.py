@@ -231,8 +231,8 @@ def costs(root: Path, study: str, config: StudyConfig) -> list[Cost]:
     """Wall time and peak memory of each stage, from Snakemake's benchmark files.
 
     Stages that the study needs but that have no file are listed as not measured. The page's own
-    job is left out: its file is written after the page. So are those of a submission, which the
-    page says nothing of.
+    job is left out: its file is written after the page. So are those of the
+    tables for papers and of a submission, which the page says nothing of.
     """
     groups: dict[tuple[str, str], list[dict[str, float]]] = {
         (rule, part): [] for rule, part in _needed(config)
@@ -355,7 +355,7 @@ def _belongs(rule: str, rest: str, config: StudyConfig, folder: Path) -> bool:
 
     `folder` is that of the models, a corpus or the study.
     """
-    if rule in ("write_report", "assign_final", "write_submission"):
+    if rule in ("write_report", "write_tables", "assign_final", "write_submission"):
         return False
     if folder.name == "models":
         return rule in MODELS and _uses_model(config, MODELS[rule])

@@ -193,6 +193,8 @@ def means_over_seeds(scores: pd.DataFrame) -> pd.DataFrame:
         low=("low", "first"),
         high=("high", "first"),
         n=("n", "first"),
+        definition=("definition", "first"),
+        interval=("interval", "first"),
         paper=("paper", "first"),
         paper_source=("paper_source", "first"),
     )
