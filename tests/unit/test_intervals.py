@@ -7,7 +7,7 @@ import doctest
 import numpy as np
 import pytest
 
-from serflow import intervals
+from serflow import intervals, resampling
 from serflow.intervals import bootstrap_interval, paired_bootstrap
 from serflow.metrics import METRICS, confusion
 
@@ -165,7 +165,7 @@ def test_the_size_of_the_chunks_does_not_change_the_interval(labels, monkeypatch
         options = {"seed": 0, "resamples": 1000, "clusters": clusters}
         whole = paired_bootstrap(reference, a, b, C, "uar", **options)
         with monkeypatch.context() as patch:
-            patch.setattr(intervals, "CHUNK_VALUES", 170)
+            patch.setattr(resampling, "CHUNK_VALUES", 170)
             assert paired_bootstrap(reference, a, b, C, "uar", **options) == whole
 
 

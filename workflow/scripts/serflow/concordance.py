@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from serflow.intervals import Interval, bootstrap_sums, percentiles
+from serflow.intervals import Interval
+from serflow.resampling import bootstrap_sums, percentiles
 
 DEFINITIONS = {
     "ccc": "Concordance correlation coefficient of one attribute: twice the covariance of reference "

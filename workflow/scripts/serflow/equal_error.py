@@ -21,8 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from serflow.intervals import CHUNK_VALUES, Interval, percentiles
+from serflow.intervals import Interval
 from serflow.metrics import class_indices
+from serflow.resampling import CHUNK_VALUES, cluster_indices, percentiles
 
 
 @dataclass(frozen=True)
@@ -225,16 +226,7 @@ def _draws(
     """How often each utterance is drawn, shape (some, n), `resamples` rows in all."""
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}; expected at least 1")
-    unit = np.arange(n)
-    if clusters is not None:
-        speakers, unit = np.unique(np.asarray(clusters), return_inverse=True)
-        if unit.shape != (n,):
-            raise ValueError(f"clusters have shape {unit.shape}; expected ({n},)")
-        if len(speakers) < 2:
-            raise ValueError(
-                f"all utterances are of cluster {speakers[0]!s}: there is nothing to resample"
-            )
-    n_units = int(unit.max()) + 1
+    unit, n_units = (np.arange(n), n) if clusters is None else cluster_indices(clusters, n)
     rng = np.random.default_rng(seed)
     size = max(1, CHUNK_VALUES // n)
     for done in range(0, resamples, size):

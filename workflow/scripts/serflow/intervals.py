@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from serflow.metrics import METRICS, Metric, class_indices
+from serflow.resampling import cluster_indices, percentiles, resampled_sums, weighted_sum
 
-CHUNK_VALUES = 2**22  # 32 MiB of float64 at a time
 ZERO = 1e-12  # differences smaller than this are rounding
 
 
@@ -31,7 +31,7 @@ class Interval:
     low, high : float or ndarray
         Ends of the interval, in the metric's unit; NaN where the metric is undefined.
     n : int
-        Number of utterances.
+        Number of utterances; of folds or seeds, where these are drawn.
     """
 
     value: float | NDArray[np.float64]
@@ -125,9 +125,9 @@ def bootstrap_interval(
     """
     chosen = _metric(metric)
     units, multiplicity, n = _units(reference, [hypothesis], n_classes, clusters)
-    counts = _resampled(units, multiplicity, resamples, seed)
+    counts = resampled_sums(units, multiplicity, resamples, seed)
     low, high = percentiles(chosen(counts[:, 0]), level)
-    value = chosen(_weighted_sum(multiplicity, units)[0])
+    value = chosen(weighted_sum(multiplicity, units)[0])
     return Interval(value=value, low=low, high=high, n=n)
 
 
@@ -180,61 +180,13 @@ def paired_bootstrap(
     """
     chosen = _metric(metric)
     units, multiplicity, n = _units(reference, [hypothesis_a, hypothesis_b], n_classes, clusters)
-    counts = _resampled(units, multiplicity, resamples, seed)
+    counts = resampled_sums(units, multiplicity, resamples, seed)
     differences = chosen(counts[:, 0]) - chosen(counts[:, 1])
     low, high = percentiles(differences, level)
-    value_a, value_b = chosen(_weighted_sum(multiplicity, units))
+    value_a, value_b = chosen(weighted_sum(multiplicity, units))
     return PairedInterval(
         difference=value_a - value_b, low=low, high=high, p=_p_value(differences), n=n
     )
-
-
-def bootstrap_sums(
-    table: ArrayLike, *, seed: int, clusters: ArrayLike | None = None, resamples: int = 10_000
-) -> NDArray[np.float64]:
-    """Sums over the rows of a table, of every resample: for what is a function of sums.
-
-    Parameters
-    ----------
-    table : array of float, shape (n_utterances, n_columns)
-    seed, clusters, resamples
-        As in `bootstrap_interval`.
-
-    Returns
-    -------
-    sums : ndarray of float64, shape (resamples, n_columns)
-
-    Raises
-    ------
-    ValueError
-        If lengths differ, there are no utterances or fewer than two clusters.
-
-    Examples
-    --------
-    >>> sums = bootstrap_sums([[1.0, 3.0], [1.0, 5.0]], seed=0, resamples=3)
-    >>> sums[:, 0].tolist()
-    [2.0, 2.0, 2.0]
-    """
-    table = np.asarray(table, dtype=np.float64)
-    if table.ndim != 2 or not len(table):
-        raise ValueError(f"table has shape {table.shape}; expected (at least 1, n_columns)")
-    if clusters is not None:
-        unit, n_units = _clusters(clusters, len(table))
-        table = np.column_stack([np.bincount(unit, column, n_units) for column in table.T])
-    return _resampled(table, np.ones(len(table), dtype=np.int64), resamples, seed)
-
-
-def _clusters(clusters: ArrayLike, n: int) -> tuple[NDArray[np.int64], int]:
-    """Index of each utterance's cluster, and how many there are."""
-    clusters = np.asarray(clusters)
-    if clusters.shape != (n,):
-        raise ValueError(f"clusters have shape {clusters.shape}; expected ({n},)")
-    names, unit = np.unique(clusters, return_inverse=True)
-    if names.size < 2:
-        raise ValueError(
-            f"all utterances are of cluster {names[0]!s}: there is nothing to resample"
-        )
-    return unit, names.size
 
 
 def _metric(name: str) -> Metric:
@@ -266,7 +218,7 @@ def _units(
         labels = np.unravel_index(joint, shape)
         unit, n_units = np.arange(joint.size), joint.size
     else:
-        unit, n_units = _clusters(clusters, n)
+        unit, n_units = cluster_indices(clusters, n)
         multiplicity = np.ones(n_units, dtype=np.int64)
     shape = (n_units, n_classes, n_classes)
     counts = [
@@ -277,45 +229,6 @@ def _units(
     ]
     # Matrix products of float64 are fast, and exact for counts.
     return np.stack([c.reshape(shape) for c in counts], axis=1).astype(np.float64), multiplicity, n
-
-
-def _resampled(
-    units: NDArray, multiplicity: NDArray, resamples: int, seed: int
-) -> NDArray[np.float64]:
-    """Sums over the drawn units, shape (resamples, ...), of units of shape (n_units, ...)."""
-    if resamples < 1:
-        raise ValueError(f"resamples is {resamples}; expected at least 1")
-    rng = np.random.default_rng(seed)
-    n_units, draws = len(units), int(multiplicity.sum())
-    size = max(1, CHUNK_VALUES // n_units)
-    counts = []
-    # The generator is read in sequence: the size of the chunks does not change what is drawn.
-    for done in range(0, resamples, size):
-        rows = min(size, resamples - done)
-        if draws == n_units:  # equal chances, as speakers have: counting indices is faster
-            drawn = rng.integers(n_units, size=(rows, draws)) + n_units * np.arange(rows)[:, None]
-            times = np.bincount(drawn.ravel(), minlength=rows * n_units).reshape(rows, n_units)
-        else:
-            times = rng.multinomial(draws, multiplicity / draws, size=rows)
-        counts.append(_weighted_sum(times, units))
-    return np.concatenate(counts)
-
-
-def _weighted_sum(times: NDArray, units: NDArray) -> NDArray[np.float64]:
-    """Sum over units, each `times` often: (..., n_units) and (n_units, ...) to (..., ...)."""
-    total = times.astype(np.float64) @ units.reshape(len(units), -1)
-    return total.reshape(*times.shape[:-1], *units.shape[1:])
-
-
-def percentiles(values: NDArray, level: float) -> NDArray[np.float64]:
-    """Ends of the central `level` of resampled values: (resamples, ...) to (2, ...)."""
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}; expected a share between 0 and 1, such as 0.95")
-    # A rare class may be missing from some resamples: its recall is then taken over the others.
-    known = ~np.isnan(values).all(axis=0)
-    ends = np.full((2, *values.shape[1:]), np.nan)
-    ends[:, known] = np.nanquantile(values[:, known], [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return ends
 
 
 def _p_value(differences: NDArray) -> NDArray[np.float64]:

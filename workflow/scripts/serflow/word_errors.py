@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from serflow.intervals import Interval, bootstrap_sums, percentiles
+from serflow.intervals import Interval
+from serflow.resampling import bootstrap_sums, percentiles
 
 NORMALISATION = (
     "both texts after Whisper's normalisers (whisper_normalizer): for English spelling, contractions, "
