@@ -82,6 +82,7 @@ RIGHT_OF_THE_BOUNDARY = [
     "equal_error", "intervals", "word_errors", "report.page", "report.figures", "report.provenance",
     "report.transcripts", "report.leakage", "report.attributes", "report.grids", "leakage.audit",
     "attributes", "concordance", "attribute_fusion", "grids", "calibration", "report.paper_tables",
+    "given", "given_files",
 ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ docstring or a `touch` reruns nothing.
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 from functools import cache
 from pathlib import Path
@@ -122,6 +123,12 @@ def _files_of(root: Path, module: str) -> tuple[Path, ...]:
         elif (base / "__init__.py").is_file():
             found.append(base / "__init__.py")
     return tuple(found)
+
+
+def file_digest(path: Path) -> str:
+    """First 16 hex digits of the SHA-256 of a file's contents."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def tree_digest(folder: Path) -> str:

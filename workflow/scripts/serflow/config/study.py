@@ -15,6 +15,7 @@ from serflow.config.corpora import SOUNDS, CorpusConfig, SoundCorpus
 from serflow.config.evaluation import IntervalSettings, PaperValue
 from serflow.config.families.embedding_backend import EmbeddingBackendConfig
 from serflow.config.families.functionals import FunctionalsConfig
+from serflow.config.families.given import GivenConfig
 from serflow.config.families.prompted_lm import PromptedLmConfig
 from serflow.config.families.speech_classifier import SpeechClassifierConfig
 from serflow.config.families.text_classifier import TextClassifierConfig
@@ -34,7 +35,8 @@ SystemConfig = Annotated[
     | TextClassifierConfig
     | PromptedLmConfig
     | TextFunctionalsConfig
-    | EmbeddingBackendConfig,
+    | EmbeddingBackendConfig
+    | GivenConfig,
     Field(discriminator="family"),
 ]
 
@@ -254,6 +256,18 @@ class StudyConfig(Strict):
                 f"expected {', '.join(wanted) or 'none'}"
             )
 
+    def _check_given(self, name: str, system: GivenConfig) -> None:
+        try:
+            system.check_classes(self.classes)
+        except ValueError as error:
+            raise ValueError(f"systems.{name}.{error}") from None
+        for contrast, other in self.contrasts.items():
+            if name in (other.systems or self.systems):
+                raise ValueError(
+                    f"contrasts.{contrast}: the posteriors of {name} are given, for the study's own "
+                    "folds; name the systems that are trained here under other folds as well"
+                )
+
     def _check_words(self, system: str) -> None:
         known = [*self.classes, *self.labels.train_only]
         words = self.trained[system].words
@@ -285,6 +299,11 @@ class StudyConfig(Strict):
                 raise ValueError(
                     f"submission.tasks.{task} is {name!r}, which is no system that predicts "
                     f"categories; there are {', '.join(able)}"
+                )
+            if self.systems[name].family == "given":
+                raise ValueError(
+                    f"submission.tasks.{task}: {name} is given, and only what is trained here can "
+                    "predict the rows without a label"
                 )
             grid = self.systems[name].grid
             if grid and "model" in grid.over:
@@ -339,6 +358,8 @@ class StudyConfig(Strict):
                 self._check_embeddings(name)
             if system.family == "prompted_lm":
                 self._check_words(name)
+            if system.family == "given":
+                self._check_given(name, system)
             for corpus in _mixed_in(system):
                 if corpus not in self.sounds and corpus not in SOUNDS:
                     known = ", ".join([*self.sounds, *(c for c in SOUNDS if c not in self.sounds)])

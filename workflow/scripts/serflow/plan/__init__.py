@@ -11,18 +11,20 @@ from serflow.config.corpora import PUBLISHED
 from serflow.config.site import SiteConfig
 from serflow.config.study import StudyConfig
 from serflow.plan.corpora import Corpora
+from serflow.plan.given import Given
 from serflow.plan.results import Results
 from serflow.plan.trainings import Trainings
 
 __all__ = ["Plan"]
 
 
-class Plan(Trainings, Corpora, Results):
+class Plan(Trainings, Corpora, Given, Results):
     """The settings of one run, seen from the rules, one part a stage; parameters as of `Settings`."""
 
     def __init__(self, site: SiteConfig, studies: dict[str, StudyConfig], scripts: Path) -> None:
         super().__init__(site, studies, scripts)
         self._check_models()
         self._check_corpora()
+        self._check_given()
         for source, kind in PUBLISHED.items():
             self.corpora.setdefault(source, kind(source=source))

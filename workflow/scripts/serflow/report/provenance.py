@@ -51,6 +51,7 @@ STAGES = {
     "take_point": "Take a point of a grid",
     "embed_fold": "Embed",
     "export_posteriors": "Export posteriors",
+    "import_posteriors": "Import posteriors",
     "export_attributes": "Export attributes",
     "rebalance_posteriors": "Rebalance",
     "fuse_systems": "Fuse",
@@ -259,8 +260,9 @@ def facts(
     """What each system says of its fits, condensed over folds and seeds: fact -> system -> text."""
     found: dict[str, dict[str, list[Any]]] = {}
     for (seed, system), names in folds.items():
-        for fold in names:
-            path = folder / f"seed-{seed}" / "systems" / system / f"fold-{fold}" / "facts.json"
+        base = folder / f"seed-{seed}"
+        fits = [base / "systems" / system / f"fold-{fold}" / "facts.json" for fold in names]
+        for path in [*fits, base / "given" / f"{system}.json"]:
             if path.is_file():
                 for name, value in _flat(json.loads(path.read_text(encoding="utf-8"))):
                     found.setdefault(name, {}).setdefault(system, []).append(value)
@@ -315,6 +317,7 @@ def _needed(config: StudyConfig) -> Iterator[tuple[str, str]]:
     sources = {corpus.source for corpus in config.corpora.values()}
     engines = {asr.engine for asr in config.asr.values()}
     recognised = bool(engines - {"reference"})
+    trained = [name for name, system in config.systems.items() if system.family != "given"]
     wanted = {
         "synthesise_demo_corpus": "demo" in sources,
         # A corpus that lies on the machine is not downloaded: shown where it was.
@@ -323,6 +326,8 @@ def _needed(config: StudyConfig) -> Iterator[tuple[str, str]]:
         "extract_fingerprints": config.audit.near_duplicates,
         **dict.fromkeys(("assign_shards", "transcribe_shard", "join_transcripts"), recognised),
         "copy_reference_texts": "reference" in engines,
+        "export_posteriors": bool(set(trained) & set(config.predicts("categories"))),
+        "import_posteriors": "given" in families,
         "fuse_systems": bool(config.fusions),
         "fuse_attributes": bool(config.attribute_fusions),
         "export_attributes": bool(config.predicts("attributes")),
@@ -335,7 +340,7 @@ def _needed(config: StudyConfig) -> Iterator[tuple[str, str]]:
     }
     for rule in STAGES:
         if rule == "train_fold":
-            yield from ((rule, system) for system in config.systems)
+            yield from ((rule, system) for system in trained)
         elif wanted.get(rule, True):
             yield rule, ""
 
