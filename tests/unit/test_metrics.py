@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn import metrics as sklearn_metrics
 
 from serflow import metrics
 from serflow.metrics import METRICS, confusion
@@ -25,52 +24,6 @@ def labellings(draw):
 
 def test_the_examples_in_the_documentation_run():
     assert doctest.testmod(metrics).failed == 0
-
-
-def one_against_the_rest(reference, hypothesis, n_classes) -> float:
-    """Mean of 1 - balanced accuracy over the binary problems that have both sides."""
-    problems = [(reference == label, hypothesis == label) for label in range(n_classes)]
-    values = [
-        1 - sklearn_metrics.balanced_accuracy_score(true, said)
-        for true, said in problems
-        if 0 < true.sum() < len(true)
-    ]
-    return np.mean(values) if values else np.nan
-
-
-@given(labellings())
-@settings(max_examples=100)
-def test_metrics_agree_with_scikit_learn(case):
-    reference, hypothesis, n_classes = case
-    counts = confusion(reference, hypothesis, n_classes)
-    occurring = np.unique(reference)
-    everything = np.arange(n_classes)
-    theirs = {
-        "macro_f1": sklearn_metrics.f1_score(
-            reference, hypothesis, labels=occurring, average="macro", zero_division=0
-        ),
-        "micro_f1": sklearn_metrics.f1_score(
-            reference, hypothesis, labels=everything, average="micro"
-        ),
-        "uar": sklearn_metrics.recall_score(
-            reference, hypothesis, labels=occurring, average="macro"
-        ),
-        "wa": sklearn_metrics.accuracy_score(reference, hypothesis),
-        "hard_eer": one_against_the_rest(reference, hypothesis, n_classes),
-        "recall": sklearn_metrics.recall_score(
-            reference, hypothesis, labels=everything, average=None, zero_division=np.nan
-        ),
-        "precision": sklearn_metrics.precision_score(
-            reference, hypothesis, labels=everything, average=None, zero_division=np.nan
-        ),
-        "f1": sklearn_metrics.f1_score(
-            reference, hypothesis, labels=everything, average=None, zero_division=np.nan
-        ),
-        "confusion": sklearn_metrics.confusion_matrix(reference, hypothesis, labels=everything),
-    }
-    assert theirs.keys() == METRICS.keys()
-    for name, value in theirs.items():
-        np.testing.assert_allclose(METRICS[name](counts), value, rtol=0, atol=1e-12, err_msg=name)
 
 
 @given(labellings(), st.randoms())
