@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 import tiny_models
 from runs import copy_workflow, edited, planned, snakemake
 from serflow.posteriors import read_posteriors
-from serflow.submission import check_results
+from serflow.submission.emospeech import check_results
 from serflow.tables import FOLDS, SCORES
 
 

@@ -13,7 +13,7 @@ from runs import ROOT
 from serflow.config.load import load
 from serflow.config.site import SiteConfig
 from serflow.config.study import StudyConfig
-from serflow.config.submission import LABELS
+from serflow.config.submission import CHALLENGES
 from serflow.context import Context
 from serflow.corpora import emospeech2024
 from serflow.errors import UserError
@@ -21,7 +21,7 @@ from serflow.final_fold import final_fold
 from serflow.plan import Plan
 from serflow.posteriors import read_posteriors
 from serflow.predictions import read_predictions
-from serflow.submission import check_results, expected_ids, results_csv
+from serflow.submission.emospeech import check_results, expected_ids, results_csv
 from serflow.systems.fold_run import join_fold, train_and_score
 from serflow.systems.interface import build
 from serflow.tables import FOLDS, UTTERANCES
@@ -70,7 +70,7 @@ def test_a_system_that_skips_an_item_is_named_with_its_task():
 
 
 def test_the_labels_are_those_of_the_corpus():
-    assert set(LABELS["emospeech2024"]) == set(emospeech2024.COUNTS)
+    assert set(CHALLENGES["emospeech2024"].labels) == set(emospeech2024.COUNTS)
 
 
 @pytest.fixture

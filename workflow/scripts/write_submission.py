@@ -5,7 +5,7 @@ from pathlib import Path
 from serflow import job
 from serflow.files import write_text
 from serflow.predictions import read_predictions
-from serflow.submission import challenge_id, expected_ids, results_csv
+from serflow.submission.emospeech import challenge_id, expected_ids, results_csv
 from serflow.tables import UTTERANCES
 
 

@@ -24,7 +24,7 @@ from serflow.config.folds import FoldsConfig
 from serflow.config.fusions import AttributeFusion, FusionConfig, PriorSettings
 from serflow.config.grids import POINT, points_of
 from serflow.config.labels import AttributeSettings, LabelSettings
-from serflow.config.submission import LABELS, SubmissionSettings
+from serflow.config.submission import CHALLENGES, SubmissionSettings
 
 # Between a study's name and that of one of its contrasts; no name holds it.
 CONTRAST = "."
@@ -287,11 +287,11 @@ class StudyConfig(Strict):
                 "submission: what is handed in has no label, and `labels.unlabelled` is 'fail'; "
                 "set it to 'drop'"
             )
-        astray = [label for label in self.classes if label not in LABELS[challenge]]
+        astray = [label for label in self.classes if label not in CHALLENGES[challenge].labels]
         if astray:
             raise ValueError(
                 f"submission: class {astray[0]!r} is no label of {challenge}, which takes "
-                f"{', '.join(LABELS[challenge])}"
+                f"{', '.join(CHALLENGES[challenge].labels)}"
             )
         for task, name in self.submission.tasks.items():
             able = self.predicts("categories")

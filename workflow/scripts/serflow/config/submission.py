@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -10,8 +12,39 @@ from serflow.config.base import Name, Strict
 
 # The fold that trains on all labelled rows and whose test rows are those without a label.
 FINAL = "final"
-# Format, which is the corpus as well -> its labels, as they must stand in the file.
-LABELS = {"emospeech2024": ("neutral", "disgust", "anger", "joy", "sadness", "fear")}
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """What a challenge asks for.
+
+    Attributes
+    ----------
+    corpus : str
+        `source` of the corpus that holds its hidden rows.
+    labels : sequence of str
+        Its classes, as the corpus's reader calls them.
+    files : mapping of str to mapping of str to str
+        File, without `.csv` -> its tasks -> 'categories' or 'attributes'.
+    """
+
+    corpus: str
+    labels: tuple[str, ...]
+    files: Mapping[str, Mapping[str, Literal["categories", "attributes"]]]
+
+
+CHALLENGES = {
+    "emospeech2024": Challenge(
+        "emospeech2024",
+        ("neutral", "disgust", "anger", "joy", "sadness", "fear"),
+        {"results": {"task_1": "categories", "task_2": "categories"}},
+    ),
+    "odyssey2024": Challenge(
+        "msp_podcast",
+        ("angry", "sad", "happy", "surprise", "fear", "disgust", "contempt", "neutral"),
+        {"categories": {"categories": "categories"}, "attributes": {"attributes": "attributes"}},
+    ),
+}
 
 
 class SubmissionSettings(Strict):
