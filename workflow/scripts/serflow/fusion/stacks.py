@@ -1,0 +1,98 @@
+"""The log-posteriors of several systems side by side, and what every fusion of them has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_softmax
+
+from serflow.metrics import class_indices
+
+LOG_FLOOR = float(np.log(1e-10))  # logistic regression and weighted logarithms need finite values
+SUM_TOLERANCE = 1e-6
+
+Stack = Sequence[ArrayLike] | NDArray
+
+
+class Fusion(Protocol):
+    """What the rest of the house needs of a fusion."""
+
+    def fit(self, stack: Stack, y: ArrayLike, groups: ArrayLike | None = None) -> Fusion:
+        """Learn from log-posteriors (n_systems, n_utterances, n_classes) and class indices.
+
+        `groups`, of which none may lie on both sides of an inner split, are for fusions that choose
+        a parameter by cross-validation.
+        """
+
+    def predict_log_proba(self, stack: Stack) -> NDArray[np.float64]:
+        """Fuse log-posteriors into one, shape (n_utterances, n_classes)."""
+
+
+class Checked(NamedTuple):
+    """A stack that has been looked through.
+
+    Parameters
+    ----------
+    logs : ndarray of float64, shape (n_systems, n_utterances, n_classes)
+    probabilities : ndarray of float64, shape (n_systems, n_classes, n_utterances)
+        Classes first: what is done class by class then runs over whole rows of memory, several
+        times faster.
+    """
+
+    logs: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+
+
+def check_stack(stack: Stack, n_systems: int | None = None) -> Checked:
+    """Check that a stack holds log-posteriors, natural logarithms, -inf allowed.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, a row's probabilities do not sum to 1, or there are not `n_systems`.
+    """
+    systems = [np.asarray(system, dtype=np.float64) for system in stack]
+    shapes = [system.shape for system in systems]
+    if not systems or len(set(shapes)) > 1 or len(shapes[0]) != 2 or 0 in shapes[0]:
+        raise ValueError(
+            f"the systems' log-posteriors have shapes {shapes}; "
+            "expected one (n_utterances, n_classes) for all"
+        )
+    if n_systems not in (None, len(systems)):
+        raise ValueError(f"{len(systems)} systems to fuse; the fusion was fitted on {n_systems}")
+    given = isinstance(stack, np.ndarray) and stack.dtype == np.float64
+    logs = stack if given else np.stack(systems)
+    with np.errstate(over="ignore"):
+        probabilities = np.ascontiguousarray(np.exp(logs).transpose(0, 2, 1))
+    sums = probabilities.sum(axis=1)
+    wrong = ~(np.abs(sums - 1) <= SUM_TOLERANCE)  # NaN compares false
+    if wrong.any():
+        s, row = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"system {s}, row {row} holds no log-posteriors: its probabilities sum to "
+            f"{sums[s, row]:.6g}, expected 1"
+        )
+    return Checked(logs, probabilities)
+
+
+def check_labels(y: ArrayLike, logs: NDArray) -> NDArray[np.int64]:
+    """Check that `y` holds a class index for each row of a stack."""
+    y = class_indices(y, logs.shape[-1], "y")
+    if y.shape != logs.shape[1:2]:
+        raise ValueError(
+            f"y has shape {y.shape}; expected ({logs.shape[1]},) as the log-posteriors have rows"
+        )
+    return y
+
+
+def floored(logs: NDArray) -> NDArray[np.float64]:
+    """Log-posteriors not below log(1e-10)."""
+    return np.maximum(logs, LOG_FLOOR)
+
+
+def normalised(scores: NDArray) -> NDArray[np.float64]:
+    """Log-posteriors from unnormalised logarithms, over the last axis."""
+    return log_softmax(scores, axis=-1)
