@@ -53,5 +53,5 @@ def test_the_own_corpus_of_the_readme_runs_to_its_report(tmp_path):
     done = snakemake(folder, "--cores", "2")
     assert "Report: results/mine/report.html" in done.stdout
     scores = SCORES.read(folder / "results/mine/scores.parquet")
-    assert set(scores["system"]) == {"svm", "lda", "mean"}
+    assert set(scores["system"]) == {"svm", "lda", "both"}
     assert (scores["n"] == 60).all()

@@ -51,6 +51,15 @@ def test_what_cannot_be_fused_is_refused(bad):
         AttributeInterpolation().fit(stack, reference[: None if bad == "missing" else 9])
 
 
+SPEAKERS = pd.DataFrame(
+    {
+        "utterance_id": [f"u{i}" for i in range(180)],
+        "corpus": "c",
+        "speaker": [f"s{i // 20}" for i in range(180)],
+    }
+)
+
+
 def tables(folds: int = 3, dev: bool = False) -> dict[str, Attributes]:
     stack, reference = two_systems(60 * folds)
     roles = np.where(np.arange(60 * folds) % 2, "dev", "test") if dev else "test"
@@ -73,13 +82,13 @@ def tables(folds: int = 3, dev: bool = False) -> dict[str, Attributes]:
 def test_no_row_chooses_the_weights_that_it_is_scored_with(fit_on):
     """Ratings of a fold's test rows dealt out anew change no prediction of that fold."""
     systems = tables(dev=fit_on == "dev")
-    fused, fits = fuse_attributes(systems, "both", fit_on, 0.05)
+    fused, fits = fuse_attributes(systems, "both", fit_on, 0.05, SPEAKERS)
     rows = next(iter(systems.values())).rows
     scored = ((rows["fold"] == "1") & (rows["role"] == "test")).to_numpy()
     wrong = next(iter(systems.values())).reference.copy()
     wrong[scored] = wrong[scored][::-1]
     dealt = {name: replace(table, reference=wrong) for name, table in systems.items()}
-    again, other_fits = fuse_attributes(dealt, "both", fit_on, 0.05)
+    again, other_fits = fuse_attributes(dealt, "both", fit_on, 0.05, SPEAKERS)
     one = ((fused.rows["fold"] == "1") & (fused.rows["role"] == "test")).to_numpy()
     np.testing.assert_array_equal(fused.predicted[one], again.predicted[one])
     assert len(fits) == 3
@@ -93,23 +102,23 @@ def test_no_row_chooses_the_weights_that_it_is_scored_with(fit_on):
 
 def test_rows_join_by_utterance_and_those_without_ratings_fit_nothing():
     systems = tables()
-    expected, fits = fuse_attributes(systems, "both", "cross_fit", 0.05)
+    expected, fits = fuse_attributes(systems, "both", "cross_fit", 0.05, SPEAKERS)
     order = np.random.default_rng(1).permutation(180)
     text = systems["text"]
     systems["text"] = replace(
         text, rows=text.rows.iloc[order].reset_index(drop=True), predicted=text.predicted[order]
     )
-    shuffled, _ = fuse_attributes(systems, "both", "cross_fit", 0.05)
+    shuffled, _ = fuse_attributes(systems, "both", "cross_fit", 0.05, SPEAKERS)
     np.testing.assert_array_equal(shuffled.predicted, expected.predicted)
     reference = systems["speech"].reference.copy()
     reference[:10] = np.nan
     systems["speech"] = replace(systems["speech"], reference=reference)
-    _, fewer = fuse_attributes(systems, "both", "cross_fit", 0.05)
+    _, fewer = fuse_attributes(systems, "both", "cross_fit", 0.05, SPEAKERS)
     assert [fit["n"] for fit in fits] == [120, 120, 120]
     assert [fit["n"] for fit in fewer] == [120, 110, 110]
     with pytest.raises(UserError, match="do not cover the same utterances"):
         cut = replace(text, rows=text.rows[:-1], predicted=text.predicted[:-1])
-        fuse_attributes(systems | {"text": cut}, "both", "cross_fit", 0.05)
+        fuse_attributes(systems | {"text": cut}, "both", "cross_fit", 0.05, SPEAKERS)
     with pytest.raises(UserError, match="other scales"):
         other = replace(text, scale=Scale(SCALE.names, 0, 1))
-        fuse_attributes(systems | {"text": other}, "both", "cross_fit", 0.05)
+        fuse_attributes(systems | {"text": other}, "both", "cross_fit", 0.05, SPEAKERS)

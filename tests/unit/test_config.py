@@ -88,7 +88,8 @@ def test_an_unknown_study_names_the_nearest():
         ),
         (lambda d: d["asr"]["demo-canary"].update(language="english"), "language"),
         (lambda d: d["fusions"]["interpolation"]["systems"].append("x"), "unknown system 'x'"),
-        (lambda d: d["fusions"]["interpolation"].update(fit_on="cross_fit"), "there is one fold"),
+        (lambda d: d["fusions"]["interpolation"].update(fit_on="test"), "'dev' or 'cross_fit'"),
+        (lambda d: d["fusions"]["interpolation"].update(missing="drop"), "'error' or 'prior'"),
         (lambda d: d["systems"].update({"a/b": d["systems"]["text"]}), "pattern"),
         (lambda d: d["prior"].update(target={"angry": 1.0}), "exactly the study's classes"),
         (lambda d: d["classes"].append("sad"), "not unique"),
@@ -192,7 +193,7 @@ def test_a_contrast_is_the_study_with_other_folds_and_without_the_papers_values(
     ("change", "message"),
     [
         ({"systems": ["svm"]}, "unknown system 'svm'"),
-        ({"folds": {"protocol": "official"}}, "contrasts.random_5_fold: .*there is one fold"),
+        ({"folds": {"protocol": "k_fold", "k": 1}}, "contrasts.random_5_fold"),
         ({"audit": {"accept": [{"overlap": "speaker", "reason": " "}]}}, "reason"),
         ({"audit": {"accept": [{"overlap": "speakers", "reason": "x"}]}}, "overlap"),
     ],

@@ -253,9 +253,11 @@ def make(recipe: Recipe) -> Results:
         for name in recipe.fusions:
             settings = {"name": name, "stage": "rebalanced", **config["fusions"][name]}
             systems = {n: tables["rebalanced", n] for n in recipe.systems}
-            fused, fits = fuse(systems, name, recipe.fit_on, lambda s=settings: make_fusion(s))
+            fused, learnt = fuse(
+                systems, name, recipe.fit_on, lambda s=settings: make_fusion(s), utterances
+            )
             tables["fused", name] = fused
-            fusions[seed, name] = {"settings": settings, "fits": fits}
+            fusions[seed, name] = {"settings": settings, **learnt}
         for (stage, name), table in tables.items():
             posteriors[seed, stage, name] = table
             scores += evaluator.scores(table, name, stage)

@@ -24,6 +24,17 @@ REGRESSION = {"method": "logistic_regression", "C": 1.0}
 LOG_LINEAR = INTERPOLATION | {"method": "log_linear_interpolation"}
 
 
+SPEAKERS = pd.DataFrame(
+    [
+        (f"c/{fold}-{role}-{i}", "c", f"{role}-{fold}-{i % 5}")
+        for fold in "012"
+        for role in ("dev", "test")
+        for i in range(60)
+    ],
+    columns=["utterance_id", "corpus", "speaker"],
+)
+
+
 def system(name, noise, seed, folds=("0",), roles=("dev", "test"), n=60):
     """Noisy posteriors of utterances whose labels all systems share."""
     rng = np.random.default_rng(seed)
@@ -59,10 +70,10 @@ def test_permuting_test_labels_changes_no_choice_of_a_dev_fitted_fusion(settings
     systems = both()
     test = (systems["one"].rows["role"] == "test").to_numpy()
     spoilt = {name: permuted(table, test) for name, table in systems.items()}
-    fused, fits = fuse(systems, "f", "dev", lambda: make_fusion(settings))
-    other, other_fits = fuse(spoilt, "f", "dev", lambda: make_fusion(settings))
+    fused, learnt = fuse(systems, "f", "dev", lambda: make_fusion(settings), SPEAKERS)
+    other, other_learnt = fuse(spoilt, "f", "dev", lambda: make_fusion(settings), SPEAKERS)
     np.testing.assert_array_equal(fused.log_proba, other.log_proba)
-    assert fits == other_fits
+    assert learnt == other_learnt
 
 
 @pytest.mark.parametrize("settings", [INTERPOLATION, LOG_LINEAR, REGRESSION])
@@ -70,8 +81,8 @@ def test_permuting_a_folds_labels_does_not_reach_that_folds_cross_fitted_fusion(
     systems = both(folds=("0", "1", "2"), roles=("test",))
     own = (systems["one"].rows["fold"] == "1").to_numpy()
     spoilt = {name: permuted(table, own) for name, table in systems.items()}
-    fused, _ = fuse(systems, "f", "cross_fit", lambda: make_fusion(settings))
-    other, _ = fuse(spoilt, "f", "cross_fit", lambda: make_fusion(settings))
+    fused, _ = fuse(systems, "f", "cross_fit", lambda: make_fusion(settings), SPEAKERS)
+    other, _ = fuse(spoilt, "f", "cross_fit", lambda: make_fusion(settings), SPEAKERS)
     np.testing.assert_array_equal(fused.log_proba[own], other.log_proba[own])
     if settings is REGRESSION:  # a grid may well choose the same point
         assert not np.array_equal(fused.log_proba[~own], other.log_proba[~own])
@@ -82,15 +93,72 @@ def test_a_log_linear_fusion_expresses_the_geometric_mean_of_the_priors():
     systems = both()
     other = np.array([0.2, 0.2, 0.6])
     systems["two"] = replace(systems["two"], priors={"0": other})
-    fused, (fit,) = fuse(systems, "f", "dev", lambda: make_fusion(LOG_LINEAR))
-    first, second = fit["weights"]
+    fused, learnt = fuse(systems, "f", "dev", lambda: make_fusion(LOG_LINEAR), SPEAKERS)
+    first, second = learnt["fits"][0]["weights"]
     pooled = systems["one"].priors["0"] ** first * other**second
     np.testing.assert_allclose(fused.priors["0"], pooled / pooled.sum())
 
 
+def test_cross_fitted_weights_are_not_scored_on_speakers_that_fitted_them():
+    """Folds of a random split share speakers; weights fitted over folds would know them."""
+    systems = both(folds=("0", "1", "2"), roles=("test",))
+    shared = SPEAKERS.assign(
+        speaker=[f"s{int(x.split('-')[-1]) % 7}" for x in SPEAKERS["utterance_id"]]
+    )
+    rows = systems["one"].rows.merge(shared, on="utterance_id")
+    own = (rows["speaker"] == "s3").to_numpy()
+    fused, learnt = fuse(systems, "f", "cross_fit", lambda: make_fusion(REGRESSION), shared)
+    assert {fit["part"] for fit in learnt["fits"]} == {f"part-{i}" for i in range(5)}
+    spoilt = {name: permuted(table, own) for name, table in systems.items()}
+    other, _ = fuse(spoilt, "f", "cross_fit", lambda: make_fusion(REGRESSION), shared)
+    np.testing.assert_array_equal(fused.log_proba[own], other.log_proba[own])
+    assert not np.array_equal(fused.log_proba[~own], other.log_proba[~own])
+    for prior in fused.priors.values():
+        assert prior.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("method", ["mean", "majority"])
+def test_a_baseline_fuses_dev_and_test_rows_and_learns_nothing(method):
+    fused, learnt = fuse(both(), "f", "nothing", lambda: make_fusion({"method": method}), SPEAKERS)
+    assert set(fused.rows["role"]) == {"dev", "test"}
+    assert learnt == {"filled": {}, "fits": []}
+    np.testing.assert_allclose(fused.priors["0"], [0.6, 0.3, 0.1])
+
+
+def test_an_utterance_that_a_system_lacks_is_an_error_or_gets_its_prior_as_declared():
+    """Positions would shift by one, or the row vanish without a word."""
+    systems = both()
+    two = systems["two"]
+    kept = np.arange(len(two.rows)) != 70  # a test row
+    cut = replace(two, rows=two.rows[kept].reset_index(drop=True), log_proba=two.log_proba[kept])
+    lacking = systems | {"two": cut}
+
+    def fused_by(missing):
+        return fuse(lacking, "f", "dev", lambda: make_fusion(INTERPOLATION), SPEAKERS, missing)
+
+    with pytest.raises(UserError, match=r"one and two do not cover the same utterances.*0-test-10"):
+        fused_by("error")
+    fused, learnt = fused_by("prior")
+    assert learnt["filled"] == {"two": 1}
+    whole, _ = fuse(systems, "f", "dev", lambda: make_fusion(INTERPOLATION), SPEAKERS)
+    there = (fused.rows["utterance_id"] != "c/0-test-10").to_numpy()
+    np.testing.assert_array_equal(fused.log_proba[there], whole.log_proba[there])
+    (weights,) = (fit["weights"] for fit in learnt["fits"])
+    one = np.exp(systems["one"].log_proba[70])
+    expected = weights[0] * one + weights[1] * two.priors["0"]
+    np.testing.assert_allclose(np.exp(fused.log_proba[~there][0]), expected)
+    # Lacked by the first system: the rows of all are there, in one order.
+    turned = {"two": cut, "one": systems["one"]}
+    again, learnt = fuse(
+        turned, "f", "nothing", lambda: make_fusion({"method": "mean"}), SPEAKERS, "prior"
+    )
+    assert learnt["filled"] == {"two": 1}
+    assert set(again.rows["utterance_id"]) == set(fused.rows["utterance_id"])
+
+
 def test_a_fold_without_dev_rows_is_an_error_and_not_a_fit_on_test():
     with pytest.raises(UserError, match="no dev rows"):
-        fuse(both(roles=("test",)), "f", "dev", lambda: make_fusion(INTERPOLATION))
+        fuse(both(roles=("test",)), "f", "dev", lambda: make_fusion(INTERPOLATION), SPEAKERS)
 
 
 def test_each_fold_is_rebalanced_from_its_own_training_prior():
@@ -142,7 +210,7 @@ def test_every_score_has_definition_interval_and_n_and_the_papers_value(tmp_path
 
 def test_fusions_are_compared_with_every_single_system_on_the_same_rows(tmp_path):
     systems = both()
-    fused, _ = fuse(systems, "f", "dev", lambda: make_fusion(INTERPOLATION))
+    fused, _ = fuse(systems, "f", "dev", lambda: make_fusion(INTERPOLATION), SPEAKERS)
     tables = {("raw", n): t for n, t in systems.items()}
     tables |= {("rebalanced", n): rebalance(t, "uniform") for n, t in systems.items()}
     tables["fused", "f"] = fused

@@ -3,7 +3,8 @@
 
 rule fuse_systems:
     input:
-        PLAN.fusion_inputs,
+        posteriors=PLAN.fusion_inputs,
+        utterances="results/{study}/utterances.parquet",
     output:
         posteriors="results/{study}/seed-{seed}/posteriors/fused/{fusion}.parquet",
         weights="results/{study}/seed-{seed}/fusions/{fusion}.json",
@@ -28,7 +29,8 @@ rule fuse_systems:
 
 rule fuse_attributes:
     input:
-        PLAN.attribute_fusion_inputs,
+        attributes=PLAN.attribute_fusion_inputs,
+        utterances="results/{study}/utterances.parquet",
     output:
         attributes="results/{study}/seed-{seed}/attributes/fused/{fusion}.parquet",
         weights="results/{study}/seed-{seed}/attribute_fusions/{fusion}.json",

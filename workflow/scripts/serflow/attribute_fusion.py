@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from serflow.alignment import row_order
 from serflow.attributes import Attributes
 from serflow.digests import canonical, digest
 from serflow.errors import UserError
 from serflow.fusion import TIE, simplex_grid
-from serflow.posteriors import row_order
+from serflow.held_out import FitOn, groups_of, parts_of
 
 
 class AttributeInterpolation(BaseEstimator):
@@ -109,8 +110,9 @@ def _concordance_over(
 def fuse_attributes(
     systems: Mapping[str, Attributes],
     name: str,
-    fit_on: Literal["dev", "cross_fit"],
+    fit_on: FitOn,
     step: float,
+    utterances: pd.DataFrame,
 ) -> tuple[Attributes, list[dict[str, Any]]]:
     """Fuse the attributes that several systems predict.
 
@@ -123,34 +125,30 @@ def fuse_attributes(
     fit_on : {"dev", "cross_fit"}
         As of `serflow.stacking.fuse`. Rows without references fit nothing.
     step : float
+    utterances : DataFrame
+        utterance_id, corpus, speaker.
 
     Returns
     -------
     fused : Attributes
     fits : list of dict
-        One record a fit, as JSON: fold, rows, weights by attribute, grid and CCC at its points.
+        One record a fit, as JSON: part, rows, weights by attribute, grid and CCC at its points.
     """
     first = next(iter(systems.values()))
     rows, stack = _stack(systems)
-    folds, roles = rows["fold"].to_numpy(), rows["role"].to_numpy()
     rated = ~np.isnan(first.reference).any(axis=1)
     fused = np.full(first.predicted.shape, np.nan)
     fits = []
-    for fold in dict.fromkeys(folds):
-        if fit_on == "dev":
-            scored, fitted = folds == fold, (folds == fold) & (roles == "dev")
-        else:
-            scored = (folds == fold) & (roles == "test")
-            fitted = (folds != fold) & (roles == "test")
+    for part, scored, fitted in _splits(rows, fit_on, utterances):
         if not (fitted & rated).any():
-            raise UserError(f"{name}: there are no rated rows to fit the fusion of fold {fold} on")
+            raise UserError(f"{name}: there are no rated rows to fit the fusion of {part} on")
         fusion = AttributeInterpolation(step).fit(
             stack[:, fitted & rated], first.reference[fitted & rated]
         )
         fused[scored] = fusion.predict(stack[:, scored])
         fits.append(
             {
-                "fold": str(fold),
+                "part": part,
                 "n": int((fitted & rated).sum()),
                 "weights": dict(zip(first.scale.names, fusion.weights_.tolist(), strict=True)),
                 "grid": fusion.grid_.tolist(),
@@ -166,6 +164,23 @@ def fuse_attributes(
         seed=first.seed,
         system_digest=digest(canonical([table.system_digest for table in systems.values()])),
     ), fits
+
+
+def _splits(
+    rows: pd.DataFrame, fit_on: FitOn, utterances: pd.DataFrame
+) -> Iterator[tuple[str, NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Name, rows to predict and rows to fit on, of each fit."""
+    if fit_on == "cross_fit":
+        groups = groups_of(rows, utterances)
+        test, parts = parts_of(rows, groups)
+        for part in np.unique(parts):
+            own = np.zeros(len(rows), dtype=bool)
+            own[test] = parts == part
+            yield str(part), own, test & ~own
+        return
+    folds, roles = rows["fold"].to_numpy(), rows["role"].to_numpy()
+    for fold in dict.fromkeys(folds):
+        yield str(fold), folds == fold, (folds == fold) & (roles == "dev")
 
 
 def _stack(systems: Mapping[str, Attributes]) -> tuple[pd.DataFrame, NDArray[np.float64]]:

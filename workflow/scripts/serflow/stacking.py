@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
+from serflow.alignment import stack
 from serflow.digests import canonical, digest
 from serflow.errors import UserError
 from serflow.fusion import (
@@ -14,32 +16,37 @@ from serflow.fusion import (
     LinearInterpolation,
     LogisticRegressionFusion,
     LogLinearInterpolation,
-    cross_fit,
+    MajorityVote,
+    MeanFusion,
 )
+from serflow.held_out import Fit, FitOn, expressed_priors, fit_held_out, groups_of
 from serflow.metrics import METRICS, confusion
-from serflow.posteriors import Posteriors, stack
+from serflow.posteriors import Posteriors
 from serflow.training_prior import empirical_prior
 
-INTERPOLATIONS = {
-    "linear_interpolation": LinearInterpolation,
-    "log_linear_interpolation": LogLinearInterpolation,
+METHODS = {
+    "linear_interpolation": (LinearInterpolation, ("step", "objective")),
+    "log_linear_interpolation": (LogLinearInterpolation, ("step", "objective")),
+    "logistic_regression": (LogisticRegressionFusion, ("C",)),
+    "mean": (MeanFusion, ()),
+    "majority": (MajorityVote, ()),
 }
 
 
 def make_fusion(settings: Mapping[str, Any]) -> Fusion:
     """An unfitted fusion from its settings in the study."""
-    if settings["method"] in INTERPOLATIONS:
-        interpolation = INTERPOLATIONS[settings["method"]]
-        return interpolation(step=settings["step"], objective=settings["objective"])
-    return LogisticRegressionFusion(C=settings["C"])
+    fusion, parameters = METHODS[settings["method"]]
+    return fusion(**{name: settings[name] for name in parameters})
 
 
 def fuse(
     systems: Mapping[str, Posteriors],
     name: str,
-    fit_on: Literal["dev", "cross_fit"],
+    fit_on: FitOn,
     make: Callable[[], Fusion],
-) -> tuple[Posteriors, list[dict[str, Any]]]:
+    utterances: pd.DataFrame,
+    missing: Literal["error", "prior"] = "error",
+) -> tuple[Posteriors, dict[str, Any]]:
     """Fuse the posteriors of several systems.
 
     Parameters
@@ -48,93 +55,64 @@ def fuse(
         In the order of the weights.
     name : str
         Name of the fusion in the tables.
-    fit_on : {"dev", "cross_fit"}
-        'dev': in each fold, fit on its dev rows and apply to its dev and test rows. 'cross_fit':
-        the test rows of each fold are fused by a fusion that was fitted on the other folds' test
-        rows.
+    fit_on : {"dev", "cross_fit", "nothing"}
+        See `serflow.held_out.fit_held_out`; cross-fitted parts share no speaker.
     make : callable
         Returns an unfitted fusion.
+    utterances : DataFrame
+        utterance_id, corpus, speaker.
+    missing : {"error", "prior"}
+        What becomes of an utterance that a system lacks: see `serflow.alignment.stack`.
 
     Returns
     -------
     fused : Posteriors
-    fits : list of dict
-        One record a fit, as JSON: fold, rows it was fitted on, macro-F1 on those, what it learnt.
+    learnt : dict
+        As JSON: `filled` (system -> rows it lacked) and `fits`, one record a fit on rows: part,
+        rows it was fitted on, macro-F1 of the fusion on those and of each system alone, what it
+        learnt.
     """
-    rows, log_proba = stack(systems)
+    rows, log_proba, filled = stack(systems, missing)
     first = next(iter(systems.values()))
-    labels = first.labels
-    folds, roles = rows["fold"].to_numpy(), rows["role"].to_numpy()
-    fused = np.full(log_proba.shape[1:], np.nan)
-    fits, priors = [], {}
-
-    def record(fold: str, fusion: Fusion, fitted: np.ndarray) -> None:
-        predicted = fusion.predict_log_proba(log_proba[:, fitted]).argmax(axis=1)
-        counts = confusion(labels[fitted], predicted, len(first.classes))
-        fits.append(
-            {
-                "fold": fold,
-                "n": int(fitted.sum()),
-                "macro_f1": float(METRICS["macro_f1"](counts)),
-                **_learnt(fusion),
-            }
-        )
-        priors[fold] = _prior(fusion, systems, fold, labels[fitted], len(first.classes))
-
+    n_classes = len(first.classes)
+    labels = rows["label"].map(first.classes.index).to_numpy(np.int64)
+    groups = groups_of(rows, utterances)
     try:
-        if fit_on == "dev":
-            for fold in dict.fromkeys(folds):
-                own, dev = folds == fold, (folds == fold) & (roles == "dev")
-                if not dev.any():
-                    raise UserError(f"{name}: fold {fold} has no dev rows to fit the fusion on")
-                fusion = make().fit(log_proba[:, dev], labels[dev])
-                fused[own] = fusion.predict_log_proba(log_proba[:, own])
-                record(fold, fusion, dev)
-        else:
-            test = roles == "test"
-            fused[test], fusions = cross_fit(make, log_proba[:, test], labels[test], folds[test])
-            for fold, fusion in fusions.items():
-                record(str(fold), fusion, test & (folds != fold))
+        fused, fits = fit_held_out(make, log_proba, rows, labels, groups, fit_on, grouped=True)
     except ValueError as error:
         raise UserError(f"{name}: {error}; classes are {', '.join(first.classes)}") from None
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
 
+    def prior_of(fit: Fit[Fusion], fold: str) -> np.ndarray:
+        priors = np.stack([system.priors[fold] for system in systems.values()])
+        learns = fit.fitted.any()
+        shares = empirical_prior(labels[fit.fitted], n_classes) if learns else priors.mean(axis=0)
+        return fit.model.prior(priors, shares)
+
+    def macro_f1(fit: Fit[Fusion], decided: np.ndarray) -> float:
+        counts = confusion(labels[fit.fitted], decided.argmax(axis=-1), n_classes)
+        return float(METRICS["macro_f1"](counts))
+
+    records = [
+        {
+            "part": fit.name,
+            "n": int(fit.fitted.sum()),
+            "macro_f1": macro_f1(fit, fit.model.predict_log_proba(log_proba[:, fit.fitted])),
+            "alone": {
+                system: macro_f1(fit, log_proba[s, fit.fitted]) for s, system in enumerate(systems)
+            },
+            **fit.model.learnt(),
+        }
+        for fit in fits
+        if fit.fitted.any()
+    ]
     kept = ~np.isnan(fused).any(axis=1)
     return Posteriors(
         rows=rows[kept].assign(system=name).reset_index(drop=True),
         log_proba=fused[kept],
         classes=first.classes,
-        priors=priors,
+        priors=dict(expressed_priors(fits, rows, prior_of)),
         seed=first.seed,
         system_digest=digest(canonical([p.system_digest for p in systems.values()])),
-    ), fits
-
-
-def _learnt(fusion: Fusion) -> dict[str, Any]:
-    if isinstance(fusion, LinearInterpolation):
-        return {
-            "weights": fusion.weights_.tolist(),
-            "grid": fusion.grid_.tolist(),
-            "objective": fusion.objective_.tolist(),
-        }
-    regression = fusion.regression_
-    return {"coef": regression.coef_.tolist(), "intercept": regression.intercept_.tolist()}
-
-
-def _prior(
-    fusion: Fusion,
-    systems: Mapping[str, Posteriors],
-    fold: str,
-    fitted_labels: np.ndarray,
-    n_classes: int,
-) -> np.ndarray:
-    """The prior that the fused posteriors express."""
-    if isinstance(fusion, LinearInterpolation):
-        priors = np.stack([system.priors[fold] for system in systems.values()])
-        if not isinstance(fusion, LogLinearInterpolation):
-            return fusion.weights_ @ priors
-        # Likelihoods and priors are pooled alike; a class that no training saw keeps its 0.
-        used = fusion.weights_ > 0
-        pooled = np.prod(priors[used] ** fusion.weights_[used, None], axis=0)
-        return pooled / pooled.sum()
-    # A discriminative fit takes on the class shares of the rows that it was fitted on.
-    return empirical_prior(fitted_labels, n_classes)
+    ), {"filled": filled, "fits": records}

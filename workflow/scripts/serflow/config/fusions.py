@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from serflow.config.base import Name, Strict
 
@@ -29,28 +29,61 @@ class PriorSettings(Strict):
     )
 
 
-class InterpolationFusion(Strict):
+class _Fusion(Strict):
+    """What every fusion of posteriors has."""
+
+    systems: Annotated[list[Name], Field(min_length=2)]
+    stage: Literal["raw", "rebalanced"] = "rebalanced"
+    fit_on: Literal["dev", "cross_fit"] = Field(
+        description="'dev': in each fold on its dev rows. 'cross_fit': on the test rows of other "
+        "parts: the folds, or where speakers lie in several folds, five parts of whole speakers."
+    )
+    missing: Literal["error", "prior"] = Field(
+        "error",
+        description="What becomes of an utterance that a system lacks: the run stops; or that "
+        "system says nothing about it, its posteriors there being its prior.",
+    )
+
+
+class InterpolationFusion(_Fusion):
     """Interpolation of posteriors, or of their logarithms, weights from a grid over the simplex."""
 
     method: Literal["linear_interpolation", "log_linear_interpolation"]
-    systems: Annotated[list[Name], Field(min_length=2)]
-    stage: Literal["raw", "rebalanced"] = "rebalanced"
-    fit_on: Literal["dev", "cross_fit"]
-    step: Step = 0.05
+    step: Step | Literal["exact"] = Field(
+        0.05,
+        description="Of the grid. Beyond three systems it is searched from coarse to fine. 'exact', "
+        "for two systems: the best of all weights.",
+    )
     objective: Literal["macro_f1", "uar", "nll"] = "macro_f1"
 
+    @model_validator(mode="after")
+    def _exact_for_two(self) -> InterpolationFusion:
+        if self.step == "exact" and len(self.systems) != 2:
+            raise ValueError(f"step 'exact' is for two systems, not {len(self.systems)}")
+        return self
 
-class LogisticFusion(Strict):
+
+class LogisticFusion(_Fusion):
     """Multinomial logistic regression on log-posteriors with an L2 penalty."""
 
     method: Literal["logistic_regression"]
-    systems: Annotated[list[Name], Field(min_length=2)]
-    stage: Literal["raw", "rebalanced"] = "rebalanced"
-    fit_on: Literal["dev", "cross_fit"]
-    C: Annotated[float, Field(gt=0)] = 1.0
+    C: Annotated[float, Field(gt=0)] | Literal["cross_validated"] = Field(
+        1.0,
+        description="Inverse strength of the penalty; 'cross_validated': by the likelihood in five "
+        "inner folds of the fit rows that split no speaker.",
+    )
 
 
-FusionConfig = Annotated[InterpolationFusion | LogisticFusion, Field(discriminator="method")]
+class BaselineFusion(_Fusion):
+    """Unweighted mean of the posteriors, or majority vote: nothing is learnt."""
+
+    method: Literal["mean", "majority"]
+    fit_on: Literal["nothing"] = "nothing"
+
+
+FusionConfig = Annotated[
+    InterpolationFusion | LogisticFusion | BaselineFusion, Field(discriminator="method")
+]
 
 
 class AttributeFusion(Strict):

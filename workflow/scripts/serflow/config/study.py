@@ -243,8 +243,6 @@ class StudyConfig(Strict):
             )
         if fusion.fit_on == "dev" and not self.has_dev:
             raise ValueError(f"{where}.fit_on is 'dev', but folds have no dev rows")
-        if fusion.fit_on == "cross_fit" and len(self.folds.names()) == 1:
-            raise ValueError(f"{where}.fit_on is 'cross_fit', but there is one fold")
 
     def _check_paper_label(self, paper: PaperValue) -> None:
         labels = dict.fromkeys(("recall", "precision", "f1"), self.classes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
@@ -45,6 +47,14 @@ class MeanFusion(BaseEstimator):
         """
         logs = check_stack(stack, n_systems=self.n_systems_).logs
         return logsumexp(logs, axis=0) - np.log(len(logs))
+
+    def learnt(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def prior(self, priors: NDArray, fit_shares: NDArray) -> NDArray[np.float64]:
+        """Class prior that fused posteriors express, the mean of the systems'; of votes, about."""
+        return priors.mean(axis=0)
 
 
 class MajorityVote(MeanFusion):

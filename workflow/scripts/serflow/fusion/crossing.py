@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import GroupKFold
 
 PARTS = 5
 
@@ -99,9 +99,7 @@ def cross_fit(
     return predicted, fitted
 
 
-def disjoint_parts(
-    folds: ArrayLike, groups: ArrayLike, y: ArrayLike
-) -> tuple[NDArray, str]:
+def disjoint_parts(folds: ArrayLike, groups: ArrayLike) -> tuple[NDArray, str]:
     """Parts to cross-fit over, so that no group lies in two.
 
     Parameters
@@ -110,14 +108,13 @@ def disjoint_parts(
         Fold whose model predicted each row.
     groups : array of str, shape (n_utterances,)
         Its speaker; where speakers are not known, its utterance.
-    y : array of int, shape (n_utterances,)
-        Class indices, to keep the parts alike.
 
     Returns
     -------
     parts : ndarray of str, shape (n_utterances,)
     made_by : {"folds", "groups"}
-        The folds themselves where no group lies in two of them; else five parts of whole groups.
+        The folds themselves where no group lies in two of them; else five parts of whole groups,
+        about equally large. Labels play no part in it.
 
     Raises
     ------
@@ -126,10 +123,10 @@ def disjoint_parts(
 
     Examples
     --------
-    >>> disjoint_parts(["0", "0", "1"], ["anna", "anna", "bob"], [0, 1, 0])
+    >>> disjoint_parts(["0", "0", "1"], ["anna", "anna", "bob"])
     (array(['0', '0', '1'], dtype='<U1'), 'folds')
     """
-    folds, groups, y = (np.asarray(x) for x in (folds, groups, y))
+    folds, groups = np.asarray(folds), np.asarray(groups)
     names = np.unique(groups)
     pairs = set(zip(groups.tolist(), folds.tolist(), strict=True))
     if len(pairs) == len(names) and len(np.unique(folds)) > 1:
@@ -139,8 +136,8 @@ def disjoint_parts(
             f"all rows are of {names[0]}: there are no two parts to fit on one and predict the "
             "other; fit on dev rows instead"
         )
-    parts = np.empty(len(y), dtype="<U8")
-    splitter = StratifiedGroupKFold(min(PARTS, len(names)), shuffle=True, random_state=0)
-    for i, (_, rows) in enumerate(splitter.split(np.zeros(len(y)), y, groups)):
+    parts = np.empty(len(folds), dtype="<U8")
+    splitter = GroupKFold(min(PARTS, len(names)))
+    for i, (_, rows) in enumerate(splitter.split(parts, groups=groups)):
         parts[rows] = f"part-{i}"
     return parts, "groups"

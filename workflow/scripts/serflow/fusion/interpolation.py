@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -140,6 +140,26 @@ class LinearInterpolation(BaseEstimator):
         used = np.flatnonzero(self.weights_)
         return mix(np.log(self.weights_[used]), logs[used])
 
+    def learnt(self) -> dict[str, Any]:
+        """Weights and curve, as JSON."""
+        return {
+            "weights": self.weights_.tolist(),
+            "grid": self.grid_.tolist(),
+            "objective": self.objective_.tolist(),
+        }
+
+    def prior(self, priors: NDArray, fit_shares: NDArray) -> NDArray[np.float64]:
+        """The class prior that fused posteriors express.
+
+        Parameters
+        ----------
+        priors : ndarray of float64, shape (n_systems, n_classes)
+            Those that the systems' posteriors express.
+        fit_shares : ndarray of float64, shape (n_classes,)
+            Class shares of the rows that the fusion was fitted on.
+        """
+        return self.weights_ @ priors
+
     def _objective(self, checked: Checked, y: NDArray) -> Objective:
         if self.objective == "nll":
             return LinearLikelihood(checked.logs[:, np.arange(len(y)), y])
@@ -177,6 +197,12 @@ class LogLinearInterpolation(LinearInterpolation):
         check_is_fitted(self)
         logs = floored(check_stack(stack, n_systems=len(self.weights_)).logs)
         return normalised(np.tensordot(self.weights_, logs, axes=1))
+
+    def prior(self, priors: NDArray, fit_shares: NDArray) -> NDArray[np.float64]:
+        """As of `LinearInterpolation`: likelihoods and priors are pooled alike."""
+        used = self.weights_ > 0  # a class that no training saw keeps its 0
+        pooled = np.prod(priors[used] ** self.weights_[used, None], axis=0)
+        return pooled / pooled.sum()
 
     def _objective(self, checked: Checked, y: NDArray) -> Objective:
         logs = np.ascontiguousarray(floored(checked.logs).transpose(0, 2, 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -129,6 +129,18 @@ class LogisticRegressionFusion(BaseEstimator):
         # scikit-learn's own predict_log_proba takes the logarithm of a probability that may have
         # become 0.
         return normalised(scores)
+
+    def learnt(self) -> dict[str, Any]:
+        """Coefficients and penalty, as JSON."""
+        return {
+            "coef": self.regression_.coef_.tolist(),
+            "intercept": self.regression_.intercept_.tolist(),
+            "C": self.C_,
+        }
+
+    def prior(self, priors: NDArray, fit_shares: NDArray) -> NDArray[np.float64]:
+        """Class prior that fused posteriors express: a discriminative fit takes on its rows'."""
+        return fit_shares
 
     def _cross_validated(self, logs: NDArray, y: NDArray, groups: ArrayLike | None) -> float:
         splits = _inner_splits(y, groups, logs.shape[-1])

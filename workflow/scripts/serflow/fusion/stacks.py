@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +29,12 @@ class Fusion(Protocol):
 
     def predict_log_proba(self, stack: Stack) -> NDArray[np.float64]:
         """Fuse log-posteriors into one, shape (n_utterances, n_classes)."""
+
+    def learnt(self) -> dict[str, Any]:
+        """What was learnt, as JSON."""
+
+    def prior(self, priors: NDArray, fit_shares: NDArray) -> NDArray[np.float64]:
+        """Class prior of fused posteriors, from the systems' priors and the fit rows' shares."""
 
 
 class Checked(NamedTuple):

@@ -9,10 +9,11 @@ import numpy as np
 from serflow.attributes import Attributes
 from serflow.concordance import TITLES
 from serflow.report.formats import DASH, count, number, plural
+from serflow.report.fusions import Fusion
 from serflow.report.headline import spread
 from serflow.report.panels import INK, LINE, MUTED, Axes, Figure, Panel, frame
 from serflow.report.results import Results
-from serflow.report.sections import Cell, Fusion, Table, paper_value
+from serflow.report.sections import Cell, Table, paper_value
 
 BINS = 24  # of each axis of a panel
 DOTS = 400  # up to so many utterances are drawn one by one

@@ -195,7 +195,7 @@ def interpolation(results: Results) -> Figure:
 
 def _is_pair(run: dict) -> bool:
     settings = run["settings"]
-    return settings["method"] != "logistic_regression" and len(settings["systems"]) == 2
+    return "objective" in settings and len(settings["systems"]) == 2
 
 
 def _ends(score) -> tuple[float, float]:

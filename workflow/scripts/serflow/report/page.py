@@ -11,7 +11,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from serflow.report import attributes, grids, leakage, sections, transcripts
+from serflow.report import attributes, fusions, grids, leakage, sections, transcripts
 from serflow.report.captions import ESTIMATED
 from serflow.report.formats import count, listing, number, percent, without_folders
 from serflow.report.headline import headline
@@ -77,7 +77,8 @@ def render(results: Results, figures: Mapping[str, Figure], provenance: Provenan
         recalls=sections.recall_table(results),
         confusions=sections.confusion_tables(results),
         comparisons=sections.comparisons_table(results),
-        fusions=sections.fusions(results, curves),
+        fusions=fusions.section(results, curves),
+        gaps=fusions.gaps_table(results),
         chance=number(1 / len(results.classes)),
         priors=[(system, sections.priors_table(results, system)) for system in results.systems],
         target=_target(results),

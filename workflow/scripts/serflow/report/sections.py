@@ -31,10 +31,6 @@ from serflow.report.results import Results, priors_of
 
 WHOLE = [*(metric for metric in METRICS.values() if metric.class_axes == 0), EER]
 MAX_SKIPPED = 50
-INTERPOLATIONS = {
-    "linear_interpolation": "Linear interpolation",
-    "log_linear_interpolation": "Log-linear interpolation (weighted geometric mean)",
-}
 
 
 @dataclass(frozen=True)
@@ -79,27 +75,6 @@ class Table:
     rows: list[Sequence[str | Cell]]
     names: int = 1
     groups: Sequence[tuple[str, int]] = ()
-
-
-@dataclass(frozen=True)
-class Fusion:
-    """What a fusion learnt.
-
-    Attributes
-    ----------
-    name, method : str
-    weights : Table
-    fits : int
-        How often it was fitted.
-    curve : str
-        The interpolation curve as SVG, or empty.
-    """
-
-    name: str
-    method: str
-    weights: Table
-    fits: int
-    curve: str = ""
 
 
 def scores_table(results: Results) -> tuple[Table, list[str]]:
@@ -163,8 +138,8 @@ def selection_note(results: Results) -> str:
         said.append("Fusions are fitted on dev rows, so their dev scores are optimistic.")
     if "cross_fit" in fits:
         said.append(
-            "Fusions are cross-fitted over folds: the rows that a fusion is scored on did not "
-            "fit it."
+            "Fusions are cross-fitted: the rows that a fusion is scored on did not fit it, nor did "
+            "other rows of their speakers."
         )
     return " ".join(said)
 
@@ -217,51 +192,6 @@ def comparisons_table(results: Results) -> Table:
     ]
     p = [] if several else ["p"]
     return Table(["Systems", "Difference", *p, "Finding", "Metric", "n"], rows)
-
-
-def fusions(results: Results, curves: dict[str, str]) -> list[Fusion]:
-    """What each fusion learnt, over all its fits."""
-    found = []
-    for name in dict.fromkeys(name for _, name in results.fusions):
-        runs = [results.fusions[seed, name] for seed in results.seeds]
-        settings, fits = runs[0]["settings"], [fit for run in runs for fit in run["fits"]]
-        on = "the dev rows" if settings["fit_on"] == "dev" else "the other folds' test rows"
-        rows = sorted({fit["n"] for fit in fits})
-        fitted = (
-            f"Fitted {'once' if len(fits) == 1 else f'{len(fits)} times'} on {on} "
-            f"({' to '.join(map(count, dict.fromkeys([rows[0], rows[-1]])))} rows), "
-            f"with Macro-F1 {_range([fit['macro_f1'] for fit in fits], 3)} there."
-        )
-        systems = listing(settings["systems"])
-        if settings["method"] != "logistic_regression":
-            objective = settings["objective"]
-            title = METRICS[objective].title if objective in METRICS else objective.upper()
-            method = (
-                f"{INTERPOLATIONS[settings['method']]} of the {settings['stage']} posteriors of "
-                f"{systems}; weights "
-                f"from a grid with step {settings['step']:g}, chosen by {title}."
-            )
-            weights = np.array([fit["weights"] for fit in fits])
-            table = Table(
-                ["System", "Mean weight", "Lowest", "Highest"],
-                [
-                    [
-                        system,
-                        Cell(number(w.mean(), 2), share=round(float(w.mean()), 3)),
-                        number(w.min(), 2),
-                        number(w.max(), 2),
-                    ]
-                    for system, w in zip(settings["systems"], weights.T, strict=True)
-                ],
-            )
-        else:
-            method = (
-                f"Multinomial logistic regression on the {settings['stage']} log-posteriors of "
-                f"{systems}; L2 penalty, C = {settings['C']:g}. Coefficients are means over fits."
-            )
-            table = _coefficients(results, settings["systems"], fits)
-        found.append(Fusion(name, f"{method} {fitted}", table, len(fits), curves.get(name, "")))
-    return found
 
 
 def priors_table(results: Results, system: str) -> Table:
@@ -414,11 +344,6 @@ def paper_value(score: Any, sources: list[str]) -> str:
     return f"paper {number(score.paper)} ({sources.index(source) + 1})"
 
 
-def _range(values: list[float], digits: int) -> str:
-    ends = dict.fromkeys(number(value, digits) for value in (min(values), max(values)))
-    return " to ".join(ends)
-
-
 def _known(value: float, write: Any) -> str:
     return "not measured" if np.isnan(value) else write(value)
 
@@ -426,23 +351,3 @@ def _known(value: float, write: Any) -> str:
 def _most(values: list[float]) -> float:
     known = [value for value in values if not np.isnan(value)]
     return max(known, default=float("nan"))
-
-
-def _coefficients(results: Results, systems: list[str], fits: list[dict[str, Any]]) -> Table:
-    coef = np.mean([fit["coef"] for fit in fits], axis=0)
-    intercept = np.mean([fit["intercept"] for fit in fits], axis=0)
-    outputs = list(results.classes)
-    if len(coef) < len(outputs):  # two classes: one row of log-odds
-        outputs = [f"{outputs[1]} against {outputs[0]}"]
-    top = np.abs(coef).max() or 1.0
-    rows = [
-        [
-            output,
-            *(Cell(signed(c, 2), share=round(float(c / top), 3)) for c in row),
-            signed(constant, 2),
-        ]
-        for output, row, constant in zip(outputs, coef, intercept, strict=True)
-    ]
-    columns = ["Class", *list(results.classes) * len(systems), "Constant"]
-    groups = [("", 1), *((system, len(results.classes)) for system in systems), ("", 1)]
-    return Table(columns, rows, 1, groups)
