@@ -83,7 +83,7 @@ RIGHT_OF_THE_BOUNDARY = [
     "report.transcripts", "report.leakage", "report.attributes", "report.grids", "leakage.audit",
     "attributes", "concordance", "attribute_fusion", "grids", "calibration", "report.paper_tables",
     "given", "given_files",
-    "attributes", "concordance", "attribute_fusion", "grids", "held_out", "alignment", "report.fusions",
+    "held_out", "alignment", "report.fusions",
 ]  # fmt: skip
 
 
