@@ -126,7 +126,12 @@ def _files_of(root: Path, module: str) -> tuple[Path, ...]:
 
 
 def file_digest(path: Path) -> str:
-    """First 16 hex digits of the SHA-256 of a file's contents."""
+    """First 16 hex digits of the SHA-256 of a file's contents.
+
+    A missing file has a digest too: the job that reads it says so.
+    """
+    if not path.is_file():
+        return "missing"
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 

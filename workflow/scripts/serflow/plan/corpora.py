@@ -11,7 +11,7 @@ from typing import Any
 from serflow.acquisition.sources import SOURCES, is_open, needs_a_licence
 from serflow.digests import canonical
 from serflow.errors import UserError
-from serflow.invalidation import tree_digest
+from serflow.invalidation import file_digest, tree_digest
 from serflow.plan.base import Settings
 
 
@@ -100,9 +100,13 @@ class Corpora(Settings):
     def corpus_listing(self, corpus: str) -> str:
         """Digest over the files of a corpus that no rule makes, taken once a run."""
         if corpus not in self._listings:
-            folder = self.corpus_folder(corpus)
-            made = self.corpus_source(corpus)
-            self._listings[corpus] = "" if made else tree_digest(Path(folder).expanduser())
+            folder = Path(self.corpus_folder(corpus)).expanduser()
+            made, config = self.corpus_source(corpus), self.corpora[corpus]
+            if getattr(config, "audio", "") is None:
+                # Posteriors may lie beside the labels, and are none of the corpus.
+                self._listings[corpus] = file_digest(folder / config.table)
+            else:
+                self._listings[corpus] = "" if made else tree_digest(folder)
         return self._listings[corpus]
 
     def fingerprints(self, wildcards: Any) -> list[str]:
