@@ -81,9 +81,9 @@ RIGHT_OF_THE_BOUNDARY = [
     "fold_intervals", "resampling",
     "equal_error", "intervals", "word_errors", "report.page", "report.figures", "report.provenance",
     "report.transcripts", "report.leakage", "report.attributes", "report.grids", "leakage.audit",
-    "attributes", "concordance", "attribute_fusion", "grids", "calibration", "report.paper_tables",
     "given", "given_files",
     "held_out", "alignment", "report.fusions",
+    "attributes", "concordance", "attribute_fusion", "grids", "calibration", "reliability", "report.paper_tables",
 ]  # fmt: skip
 
 

@@ -10,18 +10,19 @@ CHUNK_VALUES = 2**22  # 32 MiB of float64 at a time
 
 def bootstrap_sums(
     table: ArrayLike, *, seed: int, clusters: ArrayLike | None = None, resamples: int = 10_000
-) -> NDArray[np.float64]:
+) -> NDArray[np.floating]:
     """Sums over the rows of a table, of every resample: for what is a function of sums.
 
     Parameters
     ----------
     table : array of float, shape (n_utterances, n_columns)
+        The sums have its precision: float32 is twice as fast, where seven digits do.
     seed, clusters, resamples
         As in `serflow.intervals.bootstrap_interval`.
 
     Returns
     -------
-    sums : ndarray of float64, shape (resamples, n_columns)
+    sums : ndarray of float, shape (resamples, n_columns)
 
     Raises
     ------
@@ -34,12 +35,14 @@ def bootstrap_sums(
     >>> sums[:, 0].tolist()
     [2.0, 2.0, 2.0]
     """
-    table = np.asarray(table, dtype=np.float64)
+    table = np.asarray(table)
+    precision = np.float32 if table.dtype == np.float32 else np.float64
     if table.ndim != 2 or not len(table):
         raise ValueError(f"table has shape {table.shape}; expected (at least 1, n_columns)")
     if clusters is not None:
         unit, n_units = cluster_indices(clusters, len(table))
         table = np.column_stack([np.bincount(unit, column, n_units) for column in table.T])
+    table = table.astype(precision, copy=False)
     return resampled_sums(table, np.ones(len(table), dtype=np.int64), resamples, seed)
 
 
@@ -82,19 +85,20 @@ def cluster_indices(clusters: ArrayLike, n: int) -> tuple[NDArray[np.int64], int
 
 def resampled_sums(
     units: NDArray, multiplicity: NDArray, resamples: int, seed: int
-) -> NDArray[np.float64]:
+) -> NDArray[np.floating]:
     """Sums over units drawn with replacement, as many as there are.
 
     Parameters
     ----------
-    units : ndarray of float64, shape (n_units, ...)
+    units : ndarray of float, shape (n_units, ...)
     multiplicity : ndarray of int, shape (n_units,)
         How often each unit occurs, at least once: alike ones are drawn together.
     resamples, seed : int
 
     Returns
     -------
-    sums : ndarray of float64, shape (resamples, ...)
+    sums : ndarray of float, shape (resamples, ...)
+        In the precision of `units`.
 
     Raises
     ------
@@ -116,17 +120,18 @@ def resampled_sums(
     for done in range(0, resamples, size):
         rows = min(size, resamples - done)
         if draws == n_units:  # equal chances, as speakers have: counting indices is faster
-            drawn = rng.integers(n_units, size=(rows, draws)) + n_units * np.arange(rows)[:, None]
-            times = np.bincount(drawn.ravel(), minlength=rows * n_units).reshape(rows, n_units)
+            drawn = rng.integers(n_units, size=(rows, draws))
+            # One resample at a time: its counts stay in the processor's cache.
+            times = np.array([np.bincount(row, minlength=n_units) for row in drawn])
         else:
             times = rng.multinomial(draws, multiplicity / draws, size=rows)
         counts.append(weighted_sum(times, units))
     return np.concatenate(counts)
 
 
-def weighted_sum(times: NDArray, units: NDArray) -> NDArray[np.float64]:
+def weighted_sum(times: NDArray, units: NDArray) -> NDArray[np.floating]:
     """Sum over units, each `times` often: (..., n_units) and (n_units, ...) to (..., ...)."""
-    total = times.astype(np.float64) @ units.reshape(len(units), -1)
+    total = times.astype(units.dtype) @ units.reshape(len(units), -1)
     return total.reshape(*times.shape[:-1], *units.shape[1:])
 
 

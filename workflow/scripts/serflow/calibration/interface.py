@@ -103,7 +103,7 @@ class Calibration(BaseEstimator, ABC):
             If rows are no log-posteriors, or have another number of classes than in `fit`.
         """
         check_is_fitted(self)
-        logs = _checked(log_posteriors)
+        logs = checked_log_posteriors(log_posteriors)
         if logs.shape[1] != self.n_classes_:
             raise ValueError(
                 f"log-posteriors have {logs.shape[1]} classes; the calibration was fitted on "
@@ -148,7 +148,7 @@ class Calibration(BaseEstimator, ABC):
         return ("n_classes_", *self._learns)
 
     def _rows(self, log_posteriors: ArrayLike, y: ArrayLike, weight: ArrayLike | None) -> Rows:
-        logs = _checked(log_posteriors)
+        logs = checked_log_posteriors(log_posteriors)
         n, n_classes = logs.shape
         y = class_indices(y, n_classes, "y")
         weight = np.ones(n) if weight is None else np.asarray(weight, dtype=np.float64)
@@ -179,7 +179,24 @@ class Calibration(BaseEstimator, ABC):
         return Rows(np.maximum(logs, LOG_FLOOR), y, weight / weight.sum())
 
 
-def _checked(log_posteriors: ArrayLike) -> NDArray[np.float64]:
+def checked_log_posteriors(log_posteriors: ArrayLike) -> NDArray[np.float64]:
+    """Check that rows are log-posteriors.
+
+    Parameters
+    ----------
+    log_posteriors : array of float, shape (n_utterances, n_classes)
+        Natural logarithms, -inf allowed.
+
+    Returns
+    -------
+    log_posteriors : ndarray of float64, same shape
+
+    Raises
+    ------
+    ValueError
+        If there are no utterances or fewer than two classes, or a row's probabilities do not sum to
+        1 within 1e-6.
+    """
     logs = np.asarray(log_posteriors, dtype=np.float64)
     if logs.ndim != 2 or logs.shape[0] < 1 or logs.shape[1] < 2:
         raise ValueError(
