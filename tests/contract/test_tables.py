@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from serflow.alignment import stack
 from serflow.errors import UserError
 from serflow.files import atomic
-from serflow.posteriors import Posteriors, concatenate, read_posteriors, stack
+from serflow.posteriors import Posteriors, concatenate, read_posteriors
 from serflow.tables import FOLDS, POSTERIORS, TRANSCRIPTS
 
 
@@ -111,8 +112,9 @@ def test_a_diverged_system_is_named_before_it_reaches_a_table(tmp_path, value):
 def test_systems_join_by_utterance_and_never_by_position():
     shuffled = posteriors(ids=("c", "a", "b"))
     shuffled.log_proba[0] = np.log([0.9, 0.1])
-    rows, stacked = stack({"one": posteriors(), "two": shuffled})
+    rows, stacked, filled = stack({"one": posteriors(), "two": shuffled})
     assert rows["utterance_id"].tolist() == ["a", "b", "c"]
+    assert not filled
     np.testing.assert_allclose(np.exp(stacked[1, 2]), [0.9, 0.1])
 
 

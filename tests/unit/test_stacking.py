@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,12 +10,16 @@ import pandas as pd
 import pytest
 from scipy.special import log_softmax
 
+from serflow.calibration import restore
 from serflow.equal_error import equal_error_rates
 from serflow.errors import UserError
 from serflow.evaluation import Evaluator
-from serflow.metrics import METRICS
+from serflow.metrics import METRICS, confusion
 from serflow.posteriors import Posteriors
 from serflow.rebalancing import rebalance
+from serflow.recalibration import calibrate
+from serflow.reliability import RELIABILITY
+from serflow.significance import holm
 from serflow.stacking import fuse, make_fusion
 from serflow.tables import COMPARISONS, SCORES
 
@@ -191,7 +196,7 @@ def test_every_score_has_definition_interval_and_n_and_the_papers_value(tmp_path
     rows = evaluator(utterances, paper_values=[paper]).scores(table, "s", "raw")
     frame = pd.DataFrame(rows)
     SCORES.write(frame, tmp_path / "scores.parquet")
-    assert set(frame["metric"]) == {*METRICS, "eer"}
+    assert set(frame["metric"]) == {*METRICS, "eer", *RELIABILITY}
     eer = frame[frame["metric"] == "eer"].set_index("role").loc["test"]
     test = (table.rows["role"] == "test").to_numpy()
     rates = equal_error_rates(table.log_proba[test], table.labels[test])
@@ -222,9 +227,86 @@ def test_fusions_are_compared_with_every_single_system_on_the_same_rows(tmp_path
     fused_rows = rows[rows["stage"] == "fused"]
     baselines = set(zip(fused_rows["baseline"], fused_rows["baseline_stage"], strict=True))
     assert baselines == {(n, s) for n in ("one", "two") for s in ("raw", "rebalanced")}
-    shifts = rows[rows["stage"] == "rebalanced"]
+    shifts = rows[(rows["stage"] == "rebalanced") & (rows["baseline_stage"] == "raw")]
     assert (shifts["system"] == shifts["baseline"]).all()
-    assert set(shifts["baseline_stage"]) == {"raw"}
+    assert len(shifts) == 2
+    rest = rows[(rows["stage"] == "rebalanced") & (rows["baseline_stage"] == "rebalanced")]
+    assert list(zip(rest["system"], rest["baseline"], strict=True)) == [("one", "two")]
+
+
+def test_p_values_are_corrected_for_all_comparisons_of_a_study():
+    """Of twenty comparisons of equal systems one is "significant" on average."""
+    systems = both()
+    tables = {("raw", n): t for n, t in systems.items()}
+    tables |= {("rebalanced", n): rebalance(t, "uniform") for n, t in systems.items()}
+    utterances = pd.DataFrame(
+        {"utterance_id": systems["one"].rows["utterance_id"], "corpus": "c", "speaker": "x"}
+    )
+    rows = pd.DataFrame(evaluator(utterances).compare(tables))
+    for p in ("p", "mcnemar_p"):
+        np.testing.assert_allclose(rows[f"{p}_holm"], holm(rows[p]))
+        assert rows[f"{p}_holm"].min() >= len(rows) * rows[p].min() - 1e-12
+    test = systems["one"].rows["role"] == "test"
+    pair = rows[(rows["system"] == "one") & (rows["baseline"] == "two")]
+    decided = {n: tables["rebalanced", n].log_proba[test].argmax(axis=1) for n in systems}
+    labels = systems["one"].labels[test]
+    only = (decided["one"] == labels) & (decided["two"] != labels)
+    assert pair["only_system"].item() == only.sum()
+
+
+def test_means_over_folds_are_their_own_numbers_beside_pooled_ones(tmp_path):
+    """Printed without a label, either is taken for the other."""
+    table = system("s", 1.5, 1, folds=("0", "1", "2"), roles=("test",), n=20)
+    utterances = pd.DataFrame(
+        {"utterance_id": table.rows["utterance_id"], "corpus": "c", "speaker": "x"}
+    )
+    frame = pd.DataFrame(evaluator(utterances).scores(table, "s", "raw"))
+    SCORES.write(frame, tmp_path / "scores.parquet")
+    found = frame[frame["metric"] == "macro_f1"].set_index("scope")
+    folds = table.rows["fold"].to_numpy()
+    decided = table.log_proba.argmax(axis=1)
+    each = [
+        METRICS["macro_f1"](confusion(table.labels[folds == k], decided[folds == k], 3))
+        for k in "012"
+    ]
+    assert found.loc["fold mean", "value"] == pytest.approx(np.mean(each), abs=1e-12)
+    assert "Mean over 3 folds" in found.loc["fold mean", "definition"]
+    assert "over 3 folds" in found.loc["fold mean", "interval"]
+    assert found.loc["pooled", "value"] == pytest.approx(
+        METRICS["macro_f1"](confusion(table.labels, decided, 3)), abs=1e-12
+    )
+    assert (frame[frame["metric"] == "recall"]["scope"] == "pooled").all()
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector", "matrix", "isotonic"])
+@pytest.mark.parametrize("fit_on", ["dev", "cross_fit"])
+def test_no_row_is_calibrated_by_its_own_label(method, fit_on):
+    roles = ("dev", "test") if fit_on == "dev" else ("test",)
+    table = system("s", 1.5, 1, folds=("0", "1", "2"), roles=roles)
+    own = ((table.rows["fold"] == "1") & (table.rows["role"] == "test")).to_numpy()
+    found, fits = calibrate(table, method, fit_on, SPEAKERS)
+    other, _ = calibrate(permuted(table, own), method, fit_on, SPEAKERS)
+    one = ((found.rows["fold"] == "1") & (found.rows["role"] == "test")).to_numpy()
+    np.testing.assert_array_equal(found.log_proba[one], other.log_proba[one])
+    assert [fit["part"] for fit in fits] == ["0", "1", "2"]
+    restored = restore(method, json.loads(json.dumps(fits[1]["learnt"])))
+    np.testing.assert_array_equal(
+        restored.predict_log_proba(table.log_proba[own]), found.log_proba[one]
+    )
+
+
+def test_a_temperature_keeps_the_prior_and_other_calibrations_take_on_that_of_their_rows():
+    """Rebalanced from the wrong prior, calibrated posteriors would be skewed the other way."""
+    table = system("s", 1.5, 1)
+    kept, _ = calibrate(table, "temperature", "dev", SPEAKERS)
+    np.testing.assert_array_equal(kept.priors["0"], table.priors["0"])
+    taken, _ = calibrate(table, "vector", "dev", SPEAKERS)
+    np.testing.assert_allclose(taken.priors["0"], np.full(3, 1 / 3))
+
+
+def test_a_calibration_without_dev_rows_is_an_error():
+    with pytest.raises(UserError, match="fold 0 has no dev rows to fit on; set fit_on: cross_fit"):
+        calibrate(system("s", 1.5, 1, roles=("test",)), "temperature", "dev", SPEAKERS)
 
 
 def test_word_errors_join_by_id_and_ignore_case_and_punctuation():

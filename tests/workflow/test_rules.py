@@ -82,7 +82,8 @@ RIGHT_OF_THE_BOUNDARY = [
     "equal_error", "intervals", "word_errors", "report.page", "report.figures", "report.provenance",
     "report.transcripts", "report.leakage", "report.attributes", "report.grids", "leakage.audit",
     "given", "given_files",
-    "held_out", "alignment", "report.fusions",
+    "held_out", "alignment", "recalibration", "report.fusions", "report.reliability", "report.significance",
+    "report.rebalancing",
     "attributes", "concordance", "attribute_fusion", "grids", "calibration", "reliability", "report.paper_tables",
 ]  # fmt: skip
 

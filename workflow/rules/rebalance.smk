@@ -3,7 +3,7 @@
 
 rule rebalance_posteriors:
     input:
-        "results/{study}/seed-{seed}/posteriors/raw/{system}.parquet",
+        PLAN.rebalanced_from,
     output:
         "results/{study}/seed-{seed}/posteriors/rebalanced/{system}.parquet",
     log:

@@ -12,6 +12,7 @@ rule write_report:
         posteriors=lambda w: PLAN.all_posteriors(w.study),
         attributes=lambda w: PLAN.all_attributes(w.study),
         fusions=lambda w: PLAN.fusion_files(w.study),
+        calibrations=lambda w: PLAN.calibration_files(w.study),
         grids=lambda w: PLAN.grid_files(w.study),
         attribute_fusions=lambda w: PLAN.attribute_fusion_files(w.study),
         utterances="results/{study}/utterances.parquet",
@@ -50,6 +51,18 @@ rule write_report:
             caption="../report/interpolation.rst",
             category="{study}",
             labels={"figure": "Interpolation curves"},
+        ),
+        reliability=report(
+            "results/{study}/figures/reliability.svg",
+            caption="../report/reliability.rst",
+            category="{study}",
+            labels={"figure": "Reliability diagrams"},
+        ),
+        sensitivity=report(
+            "results/{study}/figures/sensitivity.svg",
+            caption="../report/sensitivity.rst",
+            category="{study}",
+            labels={"figure": "Sensitivity to the target prior"},
         ),
     log:
         "results/{study}/logs/write_report.log",

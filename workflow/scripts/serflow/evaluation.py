@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,12 @@ from serflow.attributes import Attributes
 from serflow.concordance import DEFINITIONS, concordance_intervals
 from serflow.equal_error import EER, equal_error_interval
 from serflow.errors import UserError, name_some
+from serflow.fold_intervals import fold_mean_interval
 from serflow.intervals import bootstrap_interval, paired_bootstrap
-from serflow.metrics import METRICS
+from serflow.metrics import METRICS, confusion
 from serflow.posteriors import Posteriors
+from serflow.reliability import RELIABILITY, reliability_interval
+from serflow.significance import holm, mcnemar
 from serflow.word_errors import ERROR_RATES, error_counts, error_rates
 
 # What errors are told by, beside all: column of the utterances -> its name in the scores.
@@ -93,19 +97,65 @@ class Evaluator:
                             f"{metric.definition} {self._scope(posteriors)}", found.at(cell),
                         )
                     )  # fmt: skip
-            found = equal_error_interval(
-                posteriors.log_proba[chosen],
-                reference,
-                seed=self.seed,
-                clusters=clusters,
-                resamples=self.resamples,
+            rows += self._of_posteriors(posteriors, chosen, clusters, system, stage, role)
+            rows += self._fold_means(posteriors, chosen, system, stage, role)
+        return rows
+
+    def _of_posteriors(
+        self,
+        posteriors: Posteriors,
+        chosen: np.ndarray,
+        clusters: np.ndarray | None,
+        system: str,
+        stage: str,
+        role: str,
+    ) -> list[dict[str, Any]]:
+        """What depends on the posteriors themselves, not on decisions alone."""
+        log_proba, reference = posteriors.log_proba[chosen], posteriors.labels[chosen]
+        how = {"seed": self.seed, "clusters": clusters, "resamples": self.resamples}
+        found = {EER.name: equal_error_interval(log_proba, reference, **how)}
+        found |= reliability_interval(log_proba, reference, **how)
+        definitions = {EER.name: EER.definition}
+        definitions |= {name: metric.definition for name, metric in RELIABILITY.items()}
+        return [
+            self._row(
+                posteriors.seed, system, stage, role, name, ["", ""],
+                f"{definitions[name]} {self._scope(posteriors)}", interval,
             )
-            rows.append(
-                self._row(
-                    posteriors.seed, system, stage, role, EER.name, ["", ""],
-                    f"{EER.definition} {self._scope(posteriors)}", found,
-                )
-            )  # fmt: skip
+            for name, interval in found.items()
+        ]  # fmt: skip
+
+    def _fold_means(
+        self, posteriors: Posteriors, chosen: np.ndarray, system: str, stage: str, role: str
+    ) -> list[dict[str, Any]]:
+        """Means over folds, where there are several: other numbers than those of pooled counts."""
+        folds = posteriors.rows["fold"].to_numpy()
+        names = [fold for fold in dict.fromkeys(folds) if (chosen & (folds == fold)).any()]
+        if len(names) < 2:
+            return []
+        hypothesis = posteriors.log_proba.argmax(axis=1)
+        counts = np.stack(
+            [
+                confusion(posteriors.labels[rows], hypothesis[rows], len(posteriors.classes))
+                for rows in (chosen & (folds == fold) for fold in names)
+            ]
+        )
+        interval = f"95% percentile bootstrap over {len(names)} folds, {self.resamples} resamples"
+        rows = []
+        for metric in METRICS.values():
+            if metric.class_axes:
+                continue
+            found = fold_mean_interval(
+                counts, metric.name, seed=self.seed, resamples=self.resamples
+            )
+            definition = (
+                f"{metric.definition} Mean over {len(names)} folds, each weighing the same."
+            )
+            row = self._row(
+                posteriors.seed, system, stage, role, metric.name, ["", ""], definition, found
+            )
+            n = int(counts.sum())
+            rows.append(row | {"scope": "fold mean", "interval": interval, "n": n})
         return rows
 
     def agreement(self, attributes: Attributes, system: str, stage: str) -> list[dict[str, Any]]:
@@ -190,8 +240,10 @@ class Evaluator:
     ) -> list[dict[str, Any]]:
         """Paired bootstrap on the test rows of one seed.
 
-        Rebalanced against raw, fused against every single table, and the systems of a pair against
-        each other.
+        Calibrated and rebalanced against raw, fused against every single table, the systems of a
+        pair against each other, and every two tables of the last stages. Of each the paired
+        bootstrap and McNemar's test; p-values once as they are and once corrected, by Holm, for
+        all these comparisons together.
 
         Parameters
         ----------
@@ -201,7 +253,7 @@ class Evaluator:
         twins : sequence of (system, system)
             Systems that differ in one thing: `StudyConfig.transcript_twins`.
         """
-        pairs = [((s, n), ("raw", n)) for s, n in tables if s == "rebalanced"]
+        pairs = [((s, n), ("raw", n)) for s, n in tables if s in ("calibrated", "rebalanced")]
         pairs += [
             ((s, n), other)
             for s, n in tables
@@ -212,10 +264,19 @@ class Evaluator:
         pairs += [
             ((stage, name), (stage, other))
             for name, other in twins
-            for stage in ("raw", "rebalanced")
+            for stage in ("raw", "calibrated", "rebalanced")
             if (stage, name) in tables
         ]
-        return [self._comparison(tables, a, b, metric) for a, b in pairs]
+        # Of the last stages all pairs, for the matrix; the better known order of two comes first.
+        last = [pair for pair in tables if pair[0] in ("rebalanced", "fused")]
+        known = {frozenset(pair) for pair in pairs}
+        pairs += [pair for pair in combinations(last, 2) if frozenset(pair) not in known]
+        rows = [self._comparison(tables, a, b, metric) for a, b in pairs]
+        for p in ("p", "mcnemar_p"):
+            adjusted = holm([row[p] for row in rows])
+            for row, value in zip(rows, adjusted, strict=True):
+                row[f"{p}_holm"] = float(value)
+        return rows
 
     def _comparison(
         self,
@@ -239,6 +300,11 @@ class Evaluator:
             clusters=self._clusters(first.index.get_level_values(0)),
             resamples=self.resamples,
         )
+        test = mcnemar(
+            first["label"].to_numpy(),
+            first["hypothesis"].to_numpy(),
+            second["hypothesis"].to_numpy(dtype=int),
+        )
         return {
             "study": self.study,
             "seed": tables[a].seed,
@@ -252,6 +318,9 @@ class Evaluator:
             "low": float(found.low),
             "high": float(found.high),
             "p": float(found.p),
+            "only_system": test.only_a,
+            "only_baseline": test.only_b,
+            "mcnemar_p": test.p,
             "interval": f"paired {self.interval}",
             "n": found.n,
         }
@@ -293,6 +362,7 @@ class Evaluator:
             "system": system,
             "stage": stage,
             "role": role,
+            "scope": "pooled",
             "metric": metric,
             "label": labels[0],
             "hypothesis": labels[1],

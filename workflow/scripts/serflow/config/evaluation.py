@@ -21,7 +21,7 @@ class PaperValue(Strict):
     """A published value to print beside ours."""
 
     system: str
-    stage: Literal["raw", "rebalanced", "fused"]
+    stage: Literal["raw", "calibrated", "rebalanced", "fused"]
     role: Literal["dev", "test"] = "test"
     metric: Literal[
         "macro_f1", "micro_f1", "uar", "wa", "hard_eer", "recall", "precision", "f1",

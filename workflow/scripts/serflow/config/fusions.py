@@ -29,11 +29,22 @@ class PriorSettings(Strict):
     )
 
 
+class CalibrationSettings(Strict):
+    """A map of posteriors that makes the references most likely, between raw and rebalanced ones."""
+
+    method: Literal["temperature", "vector", "matrix", "isotonic"] = Field(
+        description="'temperature': one for all classes; keeps the prior that posteriors express. "
+        "'vector': temperature and a bias for each class. 'matrix': all classes by all, off-diagonal "
+        "and biases regularised (ODIR). 'isotonic': one against the rest, monotone."
+    )
+    fit_on: Literal["dev", "cross_fit"] = Field(description="As of fusions.")
+
+
 class _Fusion(Strict):
     """What every fusion of posteriors has."""
 
     systems: Annotated[list[Name], Field(min_length=2)]
-    stage: Literal["raw", "rebalanced"] = "rebalanced"
+    stage: Literal["raw", "calibrated", "rebalanced"] = "rebalanced"
     fit_on: Literal["dev", "cross_fit"] = Field(
         description="'dev': in each fold on its dev rows. 'cross_fit': on the test rows of other "
         "parts: the folds, or where speakers lie in several folds, five parts of whole speakers."

@@ -21,7 +21,7 @@ from serflow.config.families.speech_classifier import SpeechClassifierConfig
 from serflow.config.families.text_classifier import TextClassifierConfig
 from serflow.config.families.text_functionals import TextFunctionalsConfig
 from serflow.config.folds import FoldsConfig
-from serflow.config.fusions import AttributeFusion, FusionConfig, PriorSettings
+from serflow.config.fusions import AttributeFusion, CalibrationSettings, FusionConfig, PriorSettings
 from serflow.config.grids import POINT, points_of
 from serflow.config.labels import AttributeSettings, LabelSettings
 from serflow.config.submission import CHALLENGES, SubmissionSettings
@@ -80,6 +80,9 @@ class StudyConfig(Strict):
         "published: a part of these, or a table of your own. Never utterances of the study.",
     )
     seeds: Seeds = [1]
+    calibration: CalibrationSettings | None = Field(
+        None, description="Of every system's posteriors, before they are rebalanced."
+    )
     prior: PriorSettings = PriorSettings()
     fusions: dict[Name, FusionConfig] = {}
     attribute_fusions: dict[Name, AttributeFusion] = Field(
@@ -101,6 +104,11 @@ class StudyConfig(Strict):
     def has_dev(self) -> bool:
         """Whether folds carry dev rows."""
         return self.folds.protocol == "official" or self.folds.dev != "none"
+
+    @property
+    def stages(self) -> list[str]:
+        """What becomes of a single system's posteriors, in order."""
+        return ["raw", *(["calibrated"] if self.calibration else []), "rebalanced"]
 
     def contrast(self, name: str) -> StudyConfig:
         """The study under another of its protocols.
@@ -241,6 +249,10 @@ class StudyConfig(Strict):
                 f"{where} names {mute[0]!r}, which predicts no {what}; "
                 f"these do: {', '.join(able) or 'none'}"
             )
+        if what == "categories" and fusion.stage == "calibrated" and not self.calibration:
+            raise ValueError(
+                f"{where}.stage is 'calibrated', but the study has no 'calibration': say its method"
+            )
         if fusion.fit_on == "dev" and not self.has_dev:
             raise ValueError(f"{where}.fit_on is 'dev', but folds have no dev rows")
 
@@ -380,6 +392,11 @@ class StudyConfig(Strict):
             raise ValueError(
                 "no system predicts categories: give at least one, as `predicts: both`; the tables "
                 "of a study start from its classes"
+            )
+        if self.calibration and self.calibration.fit_on == "dev" and not self.has_dev:
+            raise ValueError(
+                "calibration.fit_on is 'dev', but folds have no dev rows; set folds.dev, or fit_on: "
+                "cross_fit"
             )
         for kind, fusions, what in (
             ("fusions", self.fusions, "categories"),

@@ -24,9 +24,21 @@ class Results(Settings):
         config = self.studies[study]
         base = f"results/{study}/seed-{seed}/posteriors"
         systems = config.predicts("categories")
-        names = [f"{stage}/{s}" for stage in ("raw", "rebalanced") for s in systems]
+        names = [f"{stage}/{s}" for stage in config.stages for s in systems]
         names += [f"fused/{f}" for f in config.fusions]
         return {name: f"{base}/{name}.parquet" for name in names}
+
+    def rebalanced_from(self, wildcards: Any) -> str:
+        """Input function: what is rebalanced, the last stage before it."""
+        stage = self.studies[wildcards.study].stages[-2]
+        base = f"results/{wildcards.study}/seed-{wildcards.seed}/posteriors"
+        return f"{base}/{stage}/{wildcards.system}.parquet"
+
+    def calibration_files(self, study: str) -> list[str]:
+        """What the calibration of every system and seed learnt."""
+        config = self.studies[study]
+        systems = config.predicts("categories") if config.calibration else []
+        return self.per_seed(study, "calibrations", systems)
 
     def all_posteriors(self, study: str) -> list[str]:
         """The posteriors tables of all seeds."""

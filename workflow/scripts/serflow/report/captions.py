@@ -24,9 +24,9 @@ def caption_words(config: StudyConfig) -> dict[str, str]:
     target = config.prior.target
     intervals = config.intervals
     curves = [
-        f"{name}: {'dev rows' if fusion.fit_on == 'dev' else 'test rows of the other folds'}"
+        f"{name}: {'dev rows' if fusion.fit_on == 'dev' else 'test rows of the other parts'}"
         for name, fusion in sorted(config.fusions.items())
-        if fusion.method != "logistic_regression" and len(fusion.systems) == 2
+        if hasattr(fusion, "objective") and len(fusion.systems) == 2
     ]
     words = {
         "title": config.title,

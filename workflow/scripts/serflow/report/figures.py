@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from serflow.metrics import METRICS
+from serflow.report import rebalancing, reliability
 from serflow.report.formats import listing, number, percent, plural
 from serflow.report.headline import with_spread
 from serflow.report.panels import INK, MUTED, PAPER, STAGE_COLOURS, Axes, Figure, Panel, frame
@@ -13,7 +14,14 @@ from serflow.report.results import Results, priors_of
 
 def draw_all(results: Results) -> dict[str, Figure]:
     """Every figure of the report by its name."""
-    figures = [scores(results), confusions(results), priors(results), interpolation(results)]
+    figures = [
+        scores(results),
+        confusions(results),
+        priors(results),
+        interpolation(results),
+        reliability.diagrams(results),
+        rebalancing.sensitivity(results),
+    ]
     return {figure.name: figure for figure in figures}
 
 

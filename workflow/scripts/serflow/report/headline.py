@@ -100,6 +100,7 @@ def _pair(results: Results, compared: pd.DataFrame, fused: list[tuple[str, str]]
     """The comparison of the leading fusion with the best single system that it was compared with."""
     best = _lead(results, fused)
     rows = compared[(compared["system"] == best[0]) & (compared["stage"] == best[1])]
+    rows = rows[rows["baseline_stage"] != "fused"]
     baselines = list(zip(rows["baseline"], rows["baseline_stage"], strict=True))
     if not baselines:
         return None

@@ -150,7 +150,7 @@ def contrasts_table(results: Results) -> Table:
     tables = [results.means, *(contrast.means for contrast in results.contrasts.values())]
     rows: list[Sequence[str | Cell]] = []
     for system, stage in results.tables:
-        keys = [(system, stage, "test", metric.name, "", "") for metric in metrics]
+        keys = [(system, stage, "test", "pooled", metric.name, "", "") for metric in metrics]
         found = [
             [table.loc[key] if key in table.index else None for key in keys] for table in tables
         ]

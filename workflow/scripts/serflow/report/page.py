@@ -11,7 +11,17 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from serflow.report import attributes, fusions, grids, leakage, sections, transcripts
+from serflow.report import (
+    attributes,
+    fusions,
+    grids,
+    leakage,
+    rebalancing,
+    reliability,
+    sections,
+    significance,
+    transcripts,
+)
 from serflow.report.captions import ESTIMATED
 from serflow.report.formats import count, listing, number, percent, without_folders
 from serflow.report.headline import headline
@@ -69,6 +79,7 @@ def render(results: Results, figures: Mapping[str, Figure], provenance: Provenan
         headline=headline(results),
         figures=shown,
         no_curve=figures["interpolation"].nothing,
+        no_sensitivity=figures["sensitivity"].nothing,
         scores=table,
         sources=sources,
         definitions=sections.definitions(results),
@@ -77,6 +88,14 @@ def render(results: Results, figures: Mapping[str, Figure], provenance: Provenan
         recalls=sections.recall_table(results),
         confusions=sections.confusion_tables(results),
         comparisons=sections.comparisons_table(results),
+        matrix=significance.matrix(results),
+        matrix_note=significance.note(results),
+        fold_means=sections.fold_means_table(results),
+        reliability=reliability.scores_table(results),
+        calibration_note=reliability.calibration_note(results),
+        effects=[
+            (system, rebalancing.effects_table(results, system)) for system in results.systems
+        ],
         fusions=fusions.section(results, curves),
         gaps=fusions.gaps_table(results),
         chance=number(1 / len(results.classes)),

@@ -21,7 +21,12 @@ from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 INK, MUTED, LINE, PAPER = "#1f2430", "#667080", "#dfe3e8", "#ffffff"
 # Okabe and Ito's colours, told apart by all common kinds of colour vision.
-STAGE_COLOURS = {"raw": "#7d8590", "rebalanced": "#0072b2", "fused": "#d55e00"}
+STAGE_COLOURS = {
+    "raw": "#7d8590",
+    "calibrated": "#009e73",
+    "rebalanced": "#0072b2",
+    "fused": "#d55e00",
+}
 # On the page, colours follow the page's light or dark scheme.
 VARIABLES = {
     INK: "--ink",
@@ -29,6 +34,7 @@ VARIABLES = {
     LINE: "--line",
     PAPER: "--paper",
     STAGE_COLOURS["raw"]: "--raw",
+    STAGE_COLOURS["calibrated"]: "--calibrated",
     STAGE_COLOURS["rebalanced"]: "--rebalanced",
     STAGE_COLOURS["fused"]: "--fused",
 }

@@ -96,7 +96,7 @@ def paper_table(study: str, scores: pd.DataFrame) -> PaperTable:
     Examples
     --------
     >>> row = {"study": "x", "seed": 1, "system": "svm", "stage": "raw", "role": "test",
-    ...        "metric": "wa", "label": "", "hypothesis": "", "definition": "Share of hits.",
+    ...        "scope": "pooled", "metric": "wa", "label": "", "hypothesis": "", "definition": "Share of hits.",
     ...        "value": 0.5, "low": 0.4, "high": 0.6, "interval": "Bootstrap", "n": 80,
     ...        "paper": 0.55, "paper_source": "Table 1"}
     >>> table = paper_table("x", pd.DataFrame([row]))

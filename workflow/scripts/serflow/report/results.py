@@ -18,8 +18,8 @@ from serflow.leakage.audit import AUDIT
 from serflow.posteriors import Posteriors, read_posteriors
 from serflow.tables import COMPARISONS, FOLDS, SCORES, SKIPPED, TRANSCRIPTS, UTTERANCES
 
-STAGES = ("raw", "rebalanced", "fused")
-CELL = ["system", "stage", "role", "metric", "label", "hypothesis"]
+STAGES = ("raw", "calibrated", "rebalanced", "fused")
+CELL = ["system", "stage", "role", "scope", "metric", "label", "hypothesis"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ContrastResults:
     @cached_property
     def means(self) -> pd.DataFrame:
         """As `Results.means`."""
-        return means_over_seeds(self.scores[self.scores["stage"] != "transcribed"])
+        return means_over_seeds(_pooled(self.scores))
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ class Results:
     contrasts : mapping of str to ContrastResults
         By the contrast's name in the study.
     attributes : mapping of (seed, stage, system) to Attributes
+    calibrations : mapping of (seed, system) to mapping
+        The JSON that `calibrate_posteriors` writes.
     grids : mapping of (seed, system) to mapping
         The JSON that `score_grid` writes.
     attribute_fusions : mapping of (seed, fusion) to mapping
@@ -95,6 +97,7 @@ class Results:
     asr_jobs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     contrasts: Mapping[str, ContrastResults] = field(default_factory=dict)
     attributes: Mapping[tuple[int, str, str], Attributes] = field(default_factory=dict)
+    calibrations: Mapping[tuple[int, str], Mapping[str, Any]] = field(default_factory=dict)
     grids: Mapping[tuple[int, str], Mapping[str, Any]] = field(default_factory=dict)
     attribute_fusions: Mapping[tuple[int, str], Mapping[str, Any]] = field(default_factory=dict)
 
@@ -127,17 +130,22 @@ class Results:
 
     @cached_property
     def posterior_scores(self) -> pd.DataFrame:
-        """Scores without those of transcripts."""
-        return self.scores[self.scores["stage"] != "transcribed"]
+        """Scores of pooled rows, without those of transcripts."""
+        return _pooled(self.scores)
 
     @cached_property
     def means(self) -> pd.DataFrame:
         """The scores, by `means_over_seeds`."""
         return means_over_seeds(self.posterior_scores)
 
+    @cached_property
+    def fold_means(self) -> pd.DataFrame:
+        """Means over folds, by `means_over_seeds`; empty where there is one fold."""
+        return means_over_seeds(self.scores[self.scores["scope"] == "fold mean"])
+
     def score(self, system: str, stage: str, role: str, metric: str, label: str = "") -> Any:
         """One row of `means`, or None."""
-        key = (system, stage, role, metric, label, "")
+        key = (system, stage, role, "pooled", metric, label, "")
         return self.means.loc[key] if key in self._cells else None
 
     @cached_property
@@ -171,6 +179,8 @@ class Results:
                 low=("low", "first"),
                 high=("high", "first"),
                 p=("p", "first"),
+                p_holm=("p_holm", "first"),
+                mcnemar_p_holm=("mcnemar_p_holm", "first"),
                 interval=("interval", "first"),
                 n=("n", "first"),
                 seeds=("seed", "nunique"),
@@ -179,6 +189,10 @@ class Results:
             )
             .reset_index()
         )
+
+
+def _pooled(scores: pd.DataFrame) -> pd.DataFrame:
+    return scores[(scores["stage"] != "transcribed") & (scores["scope"] == "pooled")]
 
 
 def means_over_seeds(scores: pd.DataFrame) -> pd.DataFrame:
@@ -219,6 +233,7 @@ def read_results(
     skipped: Iterable[str],
     attributes: Iterable[str] = (),
     fusions: Iterable[str] = (),
+    calibrations: Iterable[str] = (),
     grids: Iterable[str] = (),
     attribute_fusions: Iterable[str] = (),
     transcripts: Iterable[str] = (),
@@ -238,12 +253,12 @@ def read_results(
     for path in map(Path, attributes):
         table = read_attributes(path)
         rated[table.seed, path.parent.name, path.stem] = table
-    fitted, tried, mixed = (
+    fitted, mapped, tried, mixed = (
         {
             (int(path.parts[-3].removeprefix("seed-")), path.stem): _json(path)
             for path in map(Path, files)
         }
-        for files in (fusions, grids, attribute_fusions)
+        for files in (fusions, calibrations, grids, attribute_fusions)
     )
     texts, jobs = [], {}
     for path in map(Path, transcripts):
@@ -277,6 +292,7 @@ def read_results(
         asr_jobs=jobs,
         contrasts=contrasts,
         attributes=rated,
+        calibrations=mapped,
         grids=tried,
         attribute_fusions=mixed,
     )

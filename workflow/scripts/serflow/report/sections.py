@@ -11,8 +11,10 @@ import pandas as pd
 
 from serflow.concordance import TITLES
 from serflow.equal_error import EER
+from serflow.fold_intervals import wald_half_width
 from serflow.folds import describe
 from serflow.metrics import METRICS
+from serflow.reliability import RELIABILITY
 from serflow.report.formats import (
     DASH,
     count,
@@ -30,6 +32,7 @@ from serflow.report.provenance import Cost, Download
 from serflow.report.results import Results, priors_of
 
 WHOLE = [*(metric for metric in METRICS.values() if metric.class_axes == 0), EER]
+FOLD_MEANS = ("macro_f1", "uar", "wa")
 MAX_SKIPPED = 50
 
 
@@ -105,10 +108,33 @@ def scores_table(results: Results) -> tuple[Table, list[str]]:
     return Table(["System", *titles * (len(WHOLE) + 1)], rows, 1, groups), sources
 
 
+def fold_means_table(results: Results) -> Table | None:
+    """Pooled values beside means over folds; None where there is one fold."""
+    if results.fold_means.empty:
+        return None
+    means = results.fold_means
+    rows: list[Sequence[str | Cell]] = []
+    for system, stage in results.tables:
+        row: list[str | Cell] = [Cell(system, stage)]
+        for metric in FOLD_MEANS:
+            pooled = results.score(system, stage, "test", metric)
+            mean = means.loc[system, stage, "test", "fold mean", metric, "", ""]
+            wald = wald_half_width(float(np.clip(pooled.value, 0, 1)), int(pooled.n))
+            row += [
+                number(pooled.value),
+                f"± {number(wald)}",
+                Cell(number(mean.value), spread(mean)),
+            ]
+        rows.append(row)
+    groups = [("", 1), *((METRICS[metric].title, 3) for metric in FOLD_MEANS)]
+    return Table(["System", *["Pooled", "Wald", "Fold mean"] * len(FOLD_MEANS)], rows, 1, groups)
+
+
 def definitions(results: Results) -> list[tuple[str, str]]:
     """Title and definition of each metric, as the scores table has them."""
     found = results.scores.drop_duplicates("metric").set_index("metric")["definition"]
-    titles = {metric.name: metric.title for metric in [*METRICS.values(), EER]}
+    known = [*METRICS.values(), EER, *RELIABILITY.values()]
+    titles = {metric.name: metric.title for metric in known}
     titles |= {"wer": "WER", "cer": "CER", **TITLES}
     return [(titles.get(str(name), str(name)), text) for name, text in found.items()]
 

@@ -84,7 +84,7 @@ def cost_table(results: Results) -> Table:
     several = len(results.seeds) > 1
     rows = []
     for system, twin in results.config.transcript_twins():
-        for stage in ("raw", "rebalanced"):
+        for stage in results.config.stages:
             key = (COST, system, stage, twin, stage)
             mine, theirs = (results.score(s, stage, "test", COST) for s in (system, twin))
             if key not in compared.index or mine is None or theirs is None:
