@@ -117,8 +117,8 @@ def test_a_backend_of_a_system_without_embeddings_is_refused():
 
 def test_every_seed_has_its_own_tables():
     files = plan(seeds=[1, 7]).all_posteriors("demo")
-    assert len(files) == len(set(files)) == 2 * 11
-    assert sum("/seed-7/" in file for file in files) == 11
+    assert len(files) == len(set(files)) == 2 * 15
+    assert sum("/seed-7/" in file for file in files) == 15
 
 
 def emodb_plan(**paths):
