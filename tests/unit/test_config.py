@@ -117,7 +117,7 @@ def test_a_study_that_does_not_hang_together_is_refused_before_any_job(tmp_path,
 def test_a_prior_cannot_be_estimated_from_the_confusions_of_no_dev_rows(tmp_path):
     def change(data):
         data["prior"] = {"target": "bbse"}
-        for part in ("fusions", "primary", "paper_values"):
+        for part in ("fusions", "primary", "paper_values", "calibration"):
             data.pop(part, None)
         data["folds"] = {"protocol": "random_split", "test": 0.2}
 
