@@ -17,6 +17,8 @@ from serflow.posteriors import read_posteriors
 from serflow.submission.emospeech import check_results
 from serflow.tables import FOLDS, SCORES
 
+TEXTS = ["text_functionals", "text_unweighted", "text_words"]
+
 
 @pytest.fixture(scope="module")
 def tables(shared_data):
@@ -28,12 +30,12 @@ def tables(shared_data):
 
 @pytest.fixture(scope="module")
 def project(tables, tmp_path_factory):
-    """A clone that has run the study's system without a network to its report and submission."""
+    """A clone that has run the study's systems without a network to its report and submission."""
     folder = copy_workflow(tmp_path_factory.mktemp("emospeech") / "clone")
     study = folder / "studies/emospeech2024.yaml"
     text = study.read_text(encoding="utf-8")
     study.write_text(text.replace("task_1: gemma", "task_1: text_functionals"))
-    configure(folder, tables, systems=["text_functionals"])
+    configure(folder, tables, systems=TEXTS)
     snakemake(folder, "--cores", "2")
     return folder
 
@@ -58,7 +60,7 @@ def whole(tables, tmp_path_factory):
     study["corpora"]["emospeech2024"]["subset"] = True
     study["folds"]["k"] = 2
     for name, system in study["systems"].items():
-        if name == "text_functionals":
+        if name in TEXTS:
             continue
         system |= {"model": model, "resources": "cpu"}
         if "training" in system:
@@ -102,8 +104,36 @@ def test_fear_is_found_and_a_balanced_model_is_not_rebalanced_once_more(project)
         np.array(raw.classes)[raw.log_proba.argmax(1)] == "fear"
     )
     assert hits.sum() >= 5
+    calibrated = read_posteriors(base / "calibrated/text_functionals.parquet")
     moved = read_posteriors(base / "rebalanced/text_functionals.parquet")
-    assert np.allclose(raw.log_proba, moved.log_proba)
+    assert np.allclose(calibrated.log_proba, moved.log_proba)
+
+
+def test_three_text_systems_are_rebalanced_calibrated_and_fused_on_rows_that_are_not_scored(
+    project,
+):
+    """On real posteriors: nothing here may rest on what synthetic ones look like."""
+    results = project / "results/emospeech2024"
+    scores = SCORES.read(results / "scores.parquet")
+    found = scores[scores["scope"] == "pooled"].set_index(["metric", "system", "stage", "label"])
+    found = found["value"]
+    for system in TEXTS:
+        raw, calibrated = (found["nll", system, stage, ""] for stage in ("raw", "calibrated"))
+        assert calibrated <= raw + 0.001
+    gained = [
+        found["recall", "text_unweighted", stage, "fear"] for stage in ("calibrated", "rebalanced")
+    ]
+    assert gained[1] > gained[0], "what learnt that fear is rare is told that it is not"
+    best = max(found["macro_f1", system, "rebalanced", ""] for system in TEXTS)
+    fusions = ["texts", "texts_log_linear", "texts_regression", "texts_mean"]
+    assert max(found["macro_f1", fusion, "fused", ""] for fusion in fusions) > best - 0.01
+    for fusion in fusions[:3]:
+        learnt = json.loads((results / f"seed-1/fusions/{fusion}.json").read_text())
+        assert len(learnt["fits"]) == 5
+        assert sum(3000 - fit["n"] for fit in learnt["fits"]) == 3000
+    page = (results / "report.html").read_text(encoding="utf-8")
+    assert "Gap beyond it" in page
+    assert "Temperatures: " in page
 
 
 def test_what_is_handed_in_answers_task_1_for_every_test_item_in_its_order(project, tables):
@@ -154,6 +184,7 @@ def test_the_chosen_point_of_a_grid_is_trained_on_all_rows_and_handed_in(whole):
     text = (results / "submission/results.csv").read_text(encoding="utf-8")
     assert len(text.splitlines()) == 1 + 12
     scores = SCORES.read(results / "scores.parquet")
+    scores = scores[scores["scope"] == "pooled"]
     told = scores[scores["metric"] == "macro_f1"].set_index(["system", "stage"])["definition"]
     for system in (("gemma", "raw"), ("interpolation", "fused")):
         assert "These rows chose among 2 settings: optimistic." in told[system]

@@ -14,7 +14,7 @@ from serflow.concordance import DEFINITIONS, concordance_intervals
 from serflow.equal_error import EER, equal_error_interval
 from serflow.errors import UserError, name_some
 from serflow.fold_intervals import fold_mean_interval
-from serflow.intervals import bootstrap_interval, paired_bootstrap
+from serflow.intervals import bootstrap_intervals, paired_bootstrap
 from serflow.metrics import METRICS, confusion
 from serflow.posteriors import Posteriors
 from serflow.reliability import RELIABILITY, reliability_interval
@@ -78,16 +78,17 @@ class Evaluator:
                 continue
             reference = posteriors.labels[chosen]
             clusters = self._clusters(posteriors.rows["utterance_id"][chosen])
+            intervals = bootstrap_intervals(
+                reference,
+                hypothesis[chosen],
+                len(posteriors.classes),
+                list(METRICS),
+                seed=self.seed,
+                clusters=clusters,
+                resamples=self.resamples,
+            )
             for metric in METRICS.values():
-                found = bootstrap_interval(
-                    reference,
-                    hypothesis[chosen],
-                    len(posteriors.classes),
-                    metric.name,
-                    seed=self.seed,
-                    clusters=clusters,
-                    resamples=self.resamples,
-                )
+                found = intervals[metric.name]
                 for cell in np.ndindex(np.shape(found.value)):
                     labels = [posteriors.classes[i] for i in cell]
                     rows.append(

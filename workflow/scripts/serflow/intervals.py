@@ -9,6 +9,7 @@ the cells' counts are exactly
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,12 +124,37 @@ def bootstrap_interval(
     >>> print(f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]")
     0.60 [0.55, 0.66]
     """
-    chosen = _metric(metric)
+    found = bootstrap_intervals(
+        reference, hypothesis, n_classes, [metric],
+        seed=seed, clusters=clusters, resamples=resamples, level=level,
+    )  # fmt: skip
+    return found[metric]
+
+
+def bootstrap_intervals(
+    reference: ArrayLike,
+    hypothesis: ArrayLike,
+    n_classes: int,
+    metrics: Sequence[str],
+    *,
+    seed: int,
+    clusters: ArrayLike | None = None,
+    resamples: int = 10_000,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Intervals of several metrics from the same resamples.
+
+    Each is what `bootstrap_interval` gives of it alone; arguments and errors are that one's.
+    """
+    chosen = {name: _metric(name) for name in metrics}
     units, multiplicity, n = _units(reference, [hypothesis], n_classes, clusters)
-    counts = resampled_sums(units, multiplicity, resamples, seed)
-    low, high = percentiles(chosen(counts[:, 0]), level)
-    value = chosen(weighted_sum(multiplicity, units)[0])
-    return Interval(value=value, low=low, high=high, n=n)
+    counts = resampled_sums(units, multiplicity, resamples, seed)[:, 0]
+    whole = weighted_sum(multiplicity, units)[0]
+    found = {}
+    for name, metric in chosen.items():
+        low, high = percentiles(metric(counts), level)
+        found[name] = Interval(value=metric(whole), low=low, high=high, n=n)
+    return found
 
 
 def paired_bootstrap(
