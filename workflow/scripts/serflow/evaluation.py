@@ -241,7 +241,7 @@ class Evaluator:
     ) -> list[dict[str, Any]]:
         """Paired bootstrap on the test rows of one seed.
 
-        Calibrated and rebalanced against raw, fused against every single table, the systems of a
+        Rebalanced against raw, calibrated against raw where it decides otherwise, fused against every single table, the systems of a
         pair against each other, and every two tables of the last stages. Of each the paired
         bootstrap and McNemar's test; p-values once as they are and once corrected, by Holm, for
         all these comparisons together.
@@ -254,18 +254,22 @@ class Evaluator:
         twins : sequence of (system, system)
             Systems that differ in one thing: `StudyConfig.transcript_twins`.
         """
-        pairs = [((s, n), ("raw", n)) for s, n in tables if s in ("calibrated", "rebalanced")]
+        pairs = [
+            ((s, n), ("raw", n))
+            for s, n in tables
+            if s == "rebalanced" or (s == "calibrated" and _decide_apart(tables, s, n))
+        ]
         pairs += [
             ((s, n), other)
             for s, n in tables
             if s == "fused"
             for other in tables
-            if other[0] != "fused"
+            if other[0] in ("raw", "rebalanced")
         ]
         pairs += [
             ((stage, name), (stage, other))
             for name, other in twins
-            for stage in ("raw", "calibrated", "rebalanced")
+            for stage in ("raw", "rebalanced")
             if (stage, name) in tables
         ]
         # Of the last stages all pairs, for the matrix; the better known order of two comes first.
@@ -376,6 +380,12 @@ class Evaluator:
             "paper": paper["value"] if paper else None,
             "paper_source": paper["source"] if paper else None,
         }
+
+
+def _decide_apart(tables: Mapping[tuple[str, str], Posteriors], stage: str, system: str) -> bool:
+    """Whether a stage decides any test row otherwise than the raw posteriors."""
+    mine = _test_rows(tables[stage, system])["hypothesis"]
+    return not mine.equals(_test_rows(tables["raw", system])["hypothesis"])
 
 
 def _test_rows(posteriors: Posteriors) -> pd.DataFrame:

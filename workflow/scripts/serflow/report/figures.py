@@ -28,13 +28,13 @@ def draw_all(results: Results) -> dict[str, Figure]:
 def scores(results: Results) -> Figure:
     """Macro-F1 and UA of every system and stage, with intervals; dev rows hollow."""
     names = [
-        f"{system}, {stage}" if stage != "fused" else system for system, stage in results.tables
+        f"{system}, {stage}" if stage != "fused" else system for system, stage in results.deciding
     ]
     limits = _limits(results, ("macro_f1", "uar"))
 
     def panel(metric: str) -> Panel:
         def draw(ax: Axes) -> None:
-            for y, (system, stage) in enumerate(results.tables):
+            for y, (system, stage) in enumerate(results.deciding):
                 score = results.score(system, stage, "test", metric)
                 colour = STAGE_COLOURS[stage]
                 low, high = _ends(score)
@@ -54,7 +54,7 @@ def scores(results: Results) -> Figure:
 
         told = [
             f"{name} {with_spread(results.score(*pair, 'test', metric))}"
-            for name, pair in zip(names, results.tables, strict=True)
+            for name, pair in zip(names, results.deciding, strict=True)
         ]
         title = METRICS[metric].title
         return Panel(f"{title}, test", f"{title} on test: {listing(told)}.", _rows(names), draw)
@@ -100,7 +100,7 @@ def confusions(results: Results) -> Figure:
             draw,
         )
 
-    return Figure("confusions", [panel(*pair) for pair in results.tables])
+    return Figure("confusions", [panel(*pair) for pair in results.deciding])
 
 
 def priors(results: Results) -> Figure:
@@ -216,7 +216,7 @@ def _ends(score) -> tuple[float, float]:
 def _limits(results: Results, metrics: tuple[str, ...]) -> tuple[float, float]:
     """One range for all panels, so that they compare by eye."""
     values = [1 / len(results.classes)]
-    for pair in results.tables:
+    for pair in results.deciding:
         for metric in metrics:
             score = results.score(*pair, "test", metric)
             dev = results.score(*pair, "dev", metric)

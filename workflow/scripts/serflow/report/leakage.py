@@ -149,7 +149,7 @@ def contrasts_table(results: Results) -> Table:
     metrics = sorted((m for m in WHOLE if m.name in SHOWN), key=lambda m: SHOWN.index(m.name))
     tables = [results.means, *(contrast.means for contrast in results.contrasts.values())]
     rows: list[Sequence[str | Cell]] = []
-    for system, stage in results.tables:
+    for system, stage in results.deciding:
         keys = [(system, stage, "test", "pooled", metric.name, "", "") for metric in metrics]
         found = [
             [table.loc[key] if key in table.index else None for key in keys] for table in tables

@@ -53,6 +53,7 @@ def calibration_note(results: Results) -> str:
     told = f"Calibrated by {MAPS[settings.method]}, fitted on {on}."
     if settings.method != "temperature":
         return told
+    told += " That changes no decision, so the tables of decisions have no calibrated posteriors."
     temperatures = [
         f"{system} {_range([fit['learnt']['temperature'] for fit in _fits(results, system)])}"
         for system in results.systems
@@ -75,11 +76,14 @@ def diagrams(results: Results) -> Figure:
             ax.plot([0, 1], [0, 1], color=MUTED, lw=0.8, ls=(0, (2, 2)), zorder=1)
             for stage, curve in curves.items():
                 colour = STAGE_COLOURS[stage]
-                ax.plot(curve["confidence"], curve["accuracy"], color=colour, lw=1.4, zorder=2)
+                ax.plot(
+                    curve["confidence"], curve["accuracy"],
+                    color=colour, lw=1.4, zorder=2, clip_on=False,
+                )  # fmt: skip
                 size = 10 + 130 * curve["n"] / curve["n"].sum()
                 ax.scatter(
                     curve["confidence"], curve["accuracy"], s=size, color=colour,
-                    edgecolor=PAPER, linewidth=0.8, zorder=3, label=stage,
+                    edgecolor=PAPER, linewidth=0.8, zorder=3, clip_on=False,
                 )  # fmt: skip
             ax.set_xlim(0, 1)
             ax.set_ylim(0, 1)

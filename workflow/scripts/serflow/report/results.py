@@ -119,6 +119,12 @@ class Results:
         return sorted(pairs, key=lambda p: (p[1] == "fused", first[p[0]], STAGES.index(p[1])))
 
     @cached_property
+    def deciding(self) -> list[tuple[str, str]]:
+        """The tables whose decisions are their own: a temperature leaves the raw ones as they are."""
+        kept = self.config.calibration is None or self.config.calibration.method != "temperature"
+        return [pair for pair in self.tables if kept or pair[1] != "calibrated"]
+
+    @cached_property
     def systems(self) -> list[str]:
         """The single systems that predict categories."""
         return list(dict.fromkeys(system for system, stage in self.tables if stage != "fused"))

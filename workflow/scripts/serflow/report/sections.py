@@ -86,10 +86,10 @@ def scores_table(results: Results) -> tuple[Table, list[str]]:
     roles = ["test", "dev"] if results.has_dev else ["test"]
     best = {}
     for metric in WHOLE:
-        values = [results.score(*pair, "test", metric.name).value for pair in results.tables]
+        values = [results.score(*pair, "test", metric.name).value for pair in results.deciding]
         best[metric.name] = min(values) if metric.lower_is_better else max(values)
     rows = []
-    for system, stage in results.tables:
+    for system, stage in results.deciding:
         row: list[str | Cell] = [Cell(system, stage)]
         for metric in WHOLE:
             for role in roles:
@@ -114,7 +114,7 @@ def fold_means_table(results: Results) -> Table | None:
         return None
     means = results.fold_means
     rows: list[Sequence[str | Cell]] = []
-    for system, stage in results.tables:
+    for system, stage in results.deciding:
         row: list[str | Cell] = [Cell(system, stage)]
         for metric in FOLD_MEANS:
             pooled = results.score(system, stage, "test", metric)
@@ -173,13 +173,13 @@ def selection_note(results: Results) -> str:
 def recall_table(results: Results) -> Table:
     """Recall of each class on test."""
     rows: list[Sequence[str | Cell]] = []
-    for system, stage in results.tables:
+    for system, stage in results.deciding:
         row: list[str | Cell] = [Cell(system, stage)]
         for label in results.classes:
             score = results.score(system, stage, "test", "recall", label)
             row.append(DASH if score is None else Cell(number(score.value), spread(score)))
         rows.append(row)
-    support = results.confusion(*results.tables[0]).sum(axis=1) / len(results.seeds)
+    support = results.confusion(*results.deciding[0]).sum(axis=1) / len(results.seeds)
     rows.append(["Reference utterances", *map(count, support)])
     return Table(["System", *results.classes], rows)
 
@@ -187,7 +187,7 @@ def recall_table(results: Results) -> Table:
 def confusion_tables(results: Results) -> list[tuple[str, Table]]:
     """Counts and row per cent on test, of every system and stage."""
     found = []
-    for system, stage in results.tables:
+    for system, stage in results.deciding:
         counts = results.confusion(system, stage)
         rows: list[Sequence[str | Cell]] = []
         for label, row in zip(results.classes, counts, strict=True):
@@ -209,14 +209,14 @@ def comparisons_table(results: Results) -> Table:
         [
             Cell(f"{row.system} ({row.stage})", f"against {row.baseline} ({row.baseline_stage})"),
             Cell(signed(row.difference), difference_spread(row)),
-            *([] if several else [p_value(row.p)]),
+            *([] if several else map(p_value, (row.p, row.p_holm, row.mcnemar_p_holm))),
             _finding(row),
             METRICS[row.metric].title if row.metric in METRICS else row.metric,
             count(row.n),
         ]
         for row in results.mean_comparisons().itertuples()
     ]
-    p = [] if several else ["p"]
+    p = [] if several else ["p", "Holm's p", "McNemar, Holm"]
     return Table(["Systems", "Difference", *p, "Finding", "Metric", "n"], rows)
 
 

@@ -45,8 +45,7 @@ def matrix(results: Results) -> Table | None:
             sure = max(row.above, row.below)
             return Cell(signed(difference), f"{sure} of {row.seeds} seeds", share=share)
         stands = not pd.isna(row.p_holm) and row.p_holm < LEVEL
-        told = f"p {p_value(row.p_holm)}; McNemar {p_value(row.mcnemar_p_holm)}"
-        return Cell(signed(difference), told, stands, share=share)
+        return Cell(signed(difference), f"p {p_value(row.p_holm)}", stands, share=share)
 
     rows: list[Sequence[str | Cell]] = [
         [Cell(*a), *(DASH if a == b else cell(a, b) for b in tables)] for a in tables
@@ -61,7 +60,6 @@ def note(results: Results) -> str:
     if len(results.seeds) > 1:
         return f"{text} In how many seeds the interval lies beside zero."
     return (
-        f"{text} p of the paired bootstrap and of McNemar's test (which is about accuracy), both "
-        f"corrected by Holm for all {len(results.comparisons)} comparisons of this study. Bold: the "
-        "corrected paired bootstrap is below 5%."
+        f"{text} p of the paired bootstrap, corrected by Holm for all {len(results.comparisons)} "
+        "comparisons of this study; bold where it is below 5%."
     )
