@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from serflow.intervals import Interval
 from serflow.metrics import class_indices
-from serflow.resampling import CHUNK_VALUES, cluster_indices, percentiles
+from serflow.resampling import CHUNK_VALUES, cluster_indices, equal_draws, percentiles
 
 
 @dataclass(frozen=True)
@@ -227,13 +227,10 @@ def _draws(
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}; expected at least 1")
     unit, n_units = (np.arange(n), n) if clusters is None else cluster_indices(clusters, n)
-    rng = np.random.default_rng(seed)
-    size = max(1, CHUNK_VALUES // n)
-    for done in range(0, resamples, size):
-        rows = min(size, resamples - done)
-        drawn = rng.integers(n_units, size=(rows, n_units)) + n_units * np.arange(rows)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=rows * n_units).reshape(rows, n_units)
-        yield times[:, unit].astype(np.float32)  # exact for counts
+    for times in equal_draws(n_units, resamples, seed):
+        # Of few speakers many resamples are drawn at once: they are spread over utterances in parts.
+        for rows in np.array_split(times, -(-times.shape[0] * n // CHUNK_VALUES)):
+            yield rows if clusters is None else rows[:, unit]
 
 
 def _mean(rates: list[NDArray[np.float64]]) -> NDArray[np.float64]:

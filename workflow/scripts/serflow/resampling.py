@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -112,21 +115,58 @@ def resampled_sums(
     """
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}; expected at least 1")
-    rng = np.random.default_rng(seed)
     n_units, draws = len(units), int(multiplicity.sum())
+    if draws == n_units:  # equal chances, as speakers have: counting indices is faster
+        return np.concatenate(
+            [weighted_sum(times, units) for times in equal_draws(n_units, resamples, seed)]
+        )
+    rng = np.random.default_rng(seed)
     size = max(1, CHUNK_VALUES // n_units)
     counts = []
     # The generator is read in sequence: the size of the chunks does not change what is drawn.
     for done in range(0, resamples, size):
         rows = min(size, resamples - done)
-        if draws == n_units:  # equal chances, as speakers have: counting indices is faster
-            drawn = rng.integers(n_units, size=(rows, draws))
-            # One resample at a time: its counts stay in the processor's cache.
-            times = np.array([np.bincount(row, minlength=n_units) for row in drawn])
-        else:
-            times = rng.multinomial(draws, multiplicity / draws, size=rows)
+        times = rng.multinomial(draws, multiplicity / draws, size=rows)
         counts.append(weighted_sum(times, units))
     return np.concatenate(counts)
+
+
+def equal_draws(n_units: int, resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
+    """How often each of `n_units` is drawn, with replacement and as often as there are units.
+
+    Small ones are kept: the tables of a study have the same utterances, and ask for the same draws.
+
+    Yields
+    ------
+    times : ndarray of float32, shape (some, n_units)
+        Whole numbers; `resamples` rows in all. Not to be written to.
+
+    Examples
+    --------
+    >>> [times.sum(axis=1).tolist() for times in equal_draws(4, resamples=2, seed=0)]
+    [[4.0, 4.0]]
+    """
+    if n_units * resamples <= CHUNK_VALUES:
+        yield _kept_draws(n_units, resamples, seed)
+        return
+    rng = np.random.default_rng(seed)
+    size = max(1, CHUNK_VALUES // n_units)
+    for done in range(0, resamples, size):
+        yield _draw(rng, n_units, min(size, resamples - done))
+
+
+@lru_cache(maxsize=4)
+def _kept_draws(n_units: int, resamples: int, seed: int) -> NDArray[np.float32]:
+    times = _draw(np.random.default_rng(seed), n_units, resamples)
+    times.setflags(write=False)
+    return times
+
+
+def _draw(rng: np.random.Generator, n_units: int, resamples: int) -> NDArray[np.float32]:
+    drawn = rng.integers(n_units, size=(resamples, n_units))
+    # One resample at a time: its counts stay in the processor's cache.
+    times = [np.bincount(row, minlength=n_units) for row in drawn]
+    return np.array(times, dtype=np.float32)
 
 
 def weighted_sum(times: NDArray, units: NDArray) -> NDArray[np.floating]:
