@@ -42,12 +42,15 @@ class MetricObjective:
 
     def __init__(self, scores: NDArray[np.float64], y: NDArray[np.int64], metric: str) -> None:
         self.metric = METRICS[metric]
-        winners = np.stack([best_classes(system) for system in scores])
-        # What all systems decide alike, every mixture does.
-        disputed = (winners != winners[0]).any(axis=0)
-        self.certain = confusion(y[~disputed], winners[0, ~disputed], scores.shape[1])
-        self.scores = np.compress(disputed, scores, axis=2)
-        self.y = y[disputed]
+        self.scores, self.y = scores, y
+        self.certain = np.zeros((scores.shape[1], scores.shape[1]), dtype=np.int64)
+        if len(scores) > 2:  # two make one line, which looks at disputed rows alone
+            winners = np.stack([best_classes(system) for system in scores])
+            # What all systems decide alike, every mixture does.
+            disputed = (winners != winners[0]).any(axis=0)
+            self.certain = confusion(y[~disputed], winners[0, ~disputed], scores.shape[1])
+            self.scores = np.compress(disputed, scores, axis=2)
+            self.y = y[disputed]
 
     def line(
         self, base: NDArray[np.float64], s: int, t: int, share: float, steps: int

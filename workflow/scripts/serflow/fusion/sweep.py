@@ -68,9 +68,9 @@ def crossings(start: NDArray, end: NDArray, first: NDArray, last: NDArray) -> Cr
         from_start, to_end = start[first, rows], end[first, rows]
         lead, lag = from_start - start[last, rows], end[last, rows] - to_end
         where = lead / (lead + lag)
-        mixed = slope.take(rows, axis=1)
-        mixed *= where
-        mixed += start.take(rows, axis=1)
+        every = not found  # the first time round: no need to copy columns
+        mixed = (slope if every else slope.take(rows, axis=1)) * where
+        mixed += start if every else start.take(rows, axis=1)
         third = mixed.max(axis=0) > from_start + where * (to_end - from_start) + MARGIN
         done, split = np.flatnonzero(~third), np.flatnonzero(third)
         found.append((rows[done], where[done], first[done], last[done]))
@@ -107,38 +107,34 @@ def confusions_along(
     [[1, 0], [0, 1], [0, 1]]
     """
     n_classes = len(start)
+    size = (steps + 1) * n_classes**2
     first, last = best_classes(start), best_classes(end)
     moving = np.flatnonzero(first != last)
-    start, end, moved = start.take(moving, axis=1), end.take(moving, axis=1), reference[moving]
-    found = crossings(start, end, first[moving], last[moving]) if moving.size else None
-    size = (steps + 1) * n_classes**2
-    if found is None:
-        counts = _cells(0, reference, first, n_classes, size)
-        return counts.reshape(steps + 1, n_classes, n_classes).cumsum(axis=0)
-
-    # At a grid point itself, equal scores go to the first class, as everywhere: rows that cross
-    # there are evaluated point by point.
-    position = found.where * steps
-    beside = np.abs(position - np.rint(position)) < NEAR
-    careful = np.zeros(moving.size, dtype=bool)
-    careful[found.row[beside]] = True
-    kept = ~careful[found.row]
-    row, old, new = found.row[kept], found.old[kept], found.new[kept]
-    point = np.ceil(position[kept]).astype(np.int64)
-    counted = np.ones(len(reference), dtype=bool)
-    counted[moving[careful]] = False
-    changes = (
-        _cells(0, reference[counted], first[counted], n_classes, size)
-        + _cells(point, moved[row], new, n_classes, size)
-        - _cells(point, moved[row], old, n_classes, size)
-    )
+    changes = _cells(0, reference, first, n_classes, size)
+    apart = None
+    if moving.size:
+        start, end = start.take(moving, axis=1), end.take(moving, axis=1)
+        found = crossings(start, end, first[moving], last[moving])
+        position = found.where * steps
+        beside = np.abs(position - np.rint(position)) < NEAR
+        if beside.any():
+            # At a grid point itself, equal scores go to the first class, as everywhere: rows that
+            # cross there are evaluated point by point.
+            apart = np.unique(found.row[beside])
+            kept = ~np.isin(found.row, apart)
+            found, position = Crossings(*(values[kept] for values in found)), position[kept]
+            changes -= _cells(0, reference[moving[apart]], first[moving[apart]], n_classes, size)
+        cell = (
+            np.ceil(position).astype(np.int64) * n_classes + reference[moving[found.row]]
+        ) * n_classes
+        changes += np.bincount(cell + found.new, minlength=size)
+        changes -= np.bincount(cell + found.old, minlength=size)
     counts = changes.reshape(steps + 1, n_classes, n_classes).cumsum(axis=0)
-    if careful.any():
-        start, end, moved = start[:, careful], end[:, careful], moved[careful]
+    if apart is not None:
+        start, end, own = start[:, apart], end[:, apart], reference[moving[apart]]
         for i, share in enumerate(np.linspace(0, 1, steps + 1)):
             winner = best_classes((1 - share) * start + share * end)
-            cells = _cells(0, moved, winner, n_classes, n_classes**2)
-            counts[i] += cells.reshape(n_classes, n_classes)
+            counts[i] += _cells(0, own, winner, n_classes, n_classes**2).reshape(n_classes, -1)
     return counts
 
 
