@@ -19,6 +19,7 @@ from serflow.posteriors import Posteriors
 from serflow.rebalancing import rebalance
 from serflow.recalibration import calibrate
 from serflow.reliability import RELIABILITY
+from serflow.report.fold_tables import fold_table
 from serflow.significance import holm
 from serflow.stacking import fuse, make_fusion
 from serflow.tables import COMPARISONS, SCORES
@@ -270,6 +271,12 @@ def test_means_over_folds_are_their_own_numbers_beside_pooled_ones(tmp_path):
         for k in "012"
     ]
     assert found.loc["fold mean", "value"] == pytest.approx(np.mean(each), abs=1e-12)
+    for name, value in zip("012", each, strict=True):
+        assert found.loc[f"fold {name}", "value"] == pytest.approx(value, abs=1e-12)
+        assert found.loc[f"fold {name}", "n"] == 20
+    text = fold_table("demo", frame).markdown()
+    assert "| s        | raw     | 1                  | 20  |" in text
+    assert f"{np.mean(each):.3f}" in text
     assert "Mean over 3 folds" in found.loc["fold mean", "definition"]
     assert "over 3 folds" in found.loc["fold mean", "interval"]
     assert found.loc["pooled", "value"] == pytest.approx(

@@ -83,7 +83,7 @@ RIGHT_OF_THE_BOUNDARY = [
     "report.transcripts", "report.leakage", "report.attributes", "report.grids", "leakage.audit",
     "given", "given_files",
     "held_out", "alignment", "recalibration", "report.fusions", "report.reliability", "report.significance",
-    "report.rebalancing",
+    "report.rebalancing", "report.fold_tables",
     "attributes", "concordance", "attribute_fusion", "grids", "calibration", "reliability", "report.paper_tables",
 ]  # fmt: skip
 

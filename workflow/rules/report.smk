@@ -90,6 +90,8 @@ rule write_tables:
     output:
         latex="results/{study}/tables/scores.tex",
         markdown="results/{study}/tables/scores.md",
+        folds="results/{study}/tables/folds.md",
+        folds_latex="results/{study}/tables/folds.tex",
     log:
         "results/{study}/logs/write_tables.log",
     benchmark:

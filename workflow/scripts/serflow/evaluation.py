@@ -129,7 +129,7 @@ class Evaluator:
     def _fold_means(
         self, posteriors: Posteriors, chosen: np.ndarray, system: str, stage: str, role: str
     ) -> list[dict[str, Any]]:
-        """Means over folds, where there are several: other numbers than those of pooled counts."""
+        """Each fold's scores and their mean, where there are several: not those of pooled counts."""
         folds = posteriors.rows["fold"].to_numpy()
         names = [fold for fold in dict.fromkeys(folds) if (chosen & (folds == fold)).any()]
         if len(names) < 2:
@@ -157,6 +157,19 @@ class Evaluator:
             )
             n = int(counts.sum())
             rows.append(row | {"scope": "fold mean", "interval": interval, "n": n})
+            rows += [
+                row
+                | {
+                    "scope": f"fold {name}",
+                    "definition": f"{metric.definition} Fold {name} alone.",
+                    "value": float(metric(own)),
+                    "low": None,
+                    "high": None,
+                    "interval": None,
+                    "n": int(own.sum()),
+                }
+                for name, own in zip(names, counts, strict=True)
+            ]
         return rows
 
     def agreement(self, attributes: Attributes, system: str, stage: str) -> list[dict[str, Any]]:

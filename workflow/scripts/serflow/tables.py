@@ -240,6 +240,7 @@ ATTRIBUTES = Table(
     ["system", "role"],
     {"role": ("dev", "test")},
 )
+# `scope` is 'pooled' (all folds' rows together), 'fold mean', or 'fold ' and a fold's name.
 SCORES = Table(
     "scores",
     {
@@ -264,7 +265,6 @@ SCORES = Table(
     ["study", "seed", "system", "stage", "role", "scope", "metric", "label", "hypothesis"],
     ["definition", "n"],
     {
-        "scope": ("pooled", "fold mean"),
         "stage": ("transcribed", "raw", "calibrated", "rebalanced", "fused"),
     },
 )

@@ -10,10 +10,11 @@ import pandas as pd
 from serflow.concordance import TITLES
 from serflow.equal_error import EER
 from serflow.metrics import METRICS
+from serflow.reliability import RELIABILITY
 from serflow.report.formats import DASH, MINUS, interval, number, plural
 from serflow.report.results import STAGES, means_over_seeds
 
-NAMES = {metric.name: metric.title for metric in [*METRICS.values(), EER]} | TITLES
+NAMES = {m.name: m.title for m in [*METRICS.values(), EER, *RELIABILITY.values()]} | TITLES
 ROLES = ("test", "dev", "all")
 # Columns of the scores that tell rows apart, in reading order, and how they are headed.
 KEYS = {
@@ -105,7 +106,8 @@ def paper_table(study: str, scores: pd.DataFrame) -> PaperTable:
     >>> table.notes
     [('', 'Interval: Bootstrap.'), ('a', 'Share of hits.'), ('1', 'Table 1')]
     """
-    whole = scores[scores["hypothesis"] == ""]
+    # Single folds have a table of their own.
+    whole = scores[(scores["hypothesis"] == "") & scores["scope"].isin(("pooled", "fold mean"))]
     texts = whole["stage"] == "transcribed"
     # Transcripts are scored once, whatever the number of seeds.
     parts = [means_over_seeds(part) for part in (whole[~texts], whole[texts]) if len(part)]
