@@ -29,7 +29,7 @@ from serflow.calibration import (
     restore,
     scaling,
 )
-from serflow.fusion.stacks import LOG_FLOOR
+from serflow.log_posteriors import LOG_FLOOR
 
 CALIBRATIONS = [
     TemperatureScaling(),

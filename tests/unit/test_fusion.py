@@ -14,15 +14,14 @@ from scipy.special import logsumexp
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
-from serflow import fusion
+from serflow import crossing, fusion
+from serflow.crossing import cross_fit, disjoint_parts
 from serflow.fusion import (
     LinearInterpolation,
     LogisticRegressionFusion,
     LogLinearInterpolation,
     MajorityVote,
     MeanFusion,
-    cross_fit,
-    disjoint_parts,
     simplex_grid,
 )
 from serflow.fusion.regression import _inner_splits
@@ -50,7 +49,7 @@ def systems(n_systems=2, n=120, n_classes=3, seed=0):
 
 
 def test_the_examples_in_the_documentation_run():
-    modules = [value for value in vars(fusion).values() if inspect.ismodule(value)]
+    modules = [crossing, *(x for x in vars(fusion).values() if inspect.ismodule(x))]
     assert len(modules) > 5
     assert sum(doctest.testmod(module).failed for module in modules) == 0
 

@@ -32,11 +32,13 @@ def study_tail(study, *jobs):
 
 
 def system_chain(study, system, folds, seed=1):
-    """All jobs of one system, and its rebalancing."""
+    """All jobs of one system, its calibration where there is one, and its rebalancing."""
     return [
         *(f"train_fold study={study}, seed={seed}, system={system}, fold={f}" for f in folds),
-        f"export_posteriors study={study}, seed={seed}, system={system}",
-        f"rebalance_posteriors study={study}, seed={seed}, system={system}",
+        *(
+            f"{rule} study={study}, seed={seed}, system={system}"
+            for rule in ("export_posteriors", *CALIBRATED[study], "rebalance_posteriors")
+        ),
     ]
 
 
@@ -44,7 +46,9 @@ def fusions(study, *names, seed=1):
     return [f"fuse_systems study={study}, seed={seed}, fusion={name}" for name in names]
 
 
-DEMO_FUSIONS = fusions("demo", "interpolation", "logistic_regression")
+CALIBRATED = {"demo": ["calibrate_posteriors"], "small": []}
+DEMO_FUSIONS = fusions("demo", "interpolation", "logistic_regression", "mean")
+DEMO_SYSTEMS = ("speech", "speech_lda", "text", "text_gold")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +70,7 @@ def test_touching_every_script_reruns_nothing(done):
 
 
 def test_a_comment_or_docstring_edit_reruns_nothing(done):
-    file = done / "workflow/scripts/serflow/fusion.py"
+    file = done / "workflow/scripts/serflow/fusion/__init__.py"
     with (
         edited(file, '"""Late fusion', '"""Late, late fusion'),
         edited(done / "workflow/scripts/train_fold.py", "import json", "# why\n\nimport json"),
@@ -117,10 +121,25 @@ def test_a_fusion_step_reruns_that_fusion_alone(done):
 
 
 def test_fusion_code_retrains_nothing(done):
-    with edited(done / "workflow/scripts/serflow/fusion.py", "LOG_FLOOR =", "LOG_FLOOR = 0 +"):
+    file = done / "workflow/scripts/serflow/fusion/interpolation.py"
+    with edited(file, "CURVE_STEP =", "CURVE_STEP = 0 +"):
         assert plan(done) == sorted(
             study_tail("demo", *DEMO_FUSIONS) + study_tail("small", *fusions("small", "both"))
         )
+
+
+def test_another_calibration_retrains_nothing(done):
+    with edited(done / "studies/demo.yaml", "method: temperature", "method: vector"):
+        jobs = plan(done)
+    assert jobs == study_tail(
+        "demo",
+        *(
+            f"{rule} study=demo, seed=1, system={system}"
+            for system in DEMO_SYSTEMS
+            for rule in ("calibrate_posteriors", "rebalance_posteriors")
+        ),
+        *DEMO_FUSIONS,
+    )
 
 
 def test_training_code_retrains_the_networks_and_not_the_functionals(done):

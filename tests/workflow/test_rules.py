@@ -82,7 +82,7 @@ RIGHT_OF_THE_BOUNDARY = [
     "equal_error", "intervals", "word_errors", "report.page", "report.figures", "report.provenance",
     "report.transcripts", "report.leakage", "report.attributes", "report.grids", "leakage.audit",
     "given", "given_files",
-    "held_out", "alignment", "recalibration", "report.fusions", "report.reliability", "report.significance",
+    "held_out", "alignment", "crossing", "log_posteriors", "recalibration", "report.fusions", "report.reliability", "report.significance",
     "report.rebalancing", "report.fold_tables",
     "attributes", "concordance", "attribute_fusion", "grids", "calibration", "reliability", "report.paper_tables",
 ]  # fmt: skip

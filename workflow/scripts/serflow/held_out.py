@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from serflow.crossing import Fitted, cross_fit, disjoint_parts
 from serflow.errors import UserError
-from serflow.fusion.crossing import Fitted, cross_fit, disjoint_parts
 
 FitOn = Literal["dev", "cross_fit", "nothing"]
 T = TypeVar("T", bound=Fitted)

@@ -13,7 +13,7 @@ from scipy.special import log_softmax, logsumexp
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from serflow.fusion.stacks import LOG_FLOOR, SUM_TOLERANCE
+from serflow.log_posteriors import LOG_FLOOR, SUM_TOLERANCE
 from serflow.metrics import class_indices
 
 

@@ -2,12 +2,11 @@
 
 Interpolations, logistic regression and baselines that learn nothing, all scikit-learn estimators
 over a stack of log-posteriors, shape (n_systems, n_utterances, n_classes) or a list of
-(n_utterances, n_classes), natural logarithms, -inf allowed. `cross_fit` fuses where there is no dev
-set.
+(n_utterances, n_classes), natural logarithms, -inf allowed. `serflow.crossing` fits
+and predicts where there is no dev set.
 """
 
 from serflow.fusion.baselines import MajorityVote, MeanFusion
-from serflow.fusion.crossing import cross_fit, disjoint_parts
 from serflow.fusion.interpolation import LinearInterpolation, LogLinearInterpolation
 from serflow.fusion.regression import LogisticRegressionFusion
 from serflow.fusion.simplex import TIE, simplex_grid
@@ -22,7 +21,5 @@ __all__ = [
     "MajorityVote",
     "MeanFusion",
     "Stack",
-    "cross_fit",
-    "disjoint_parts",
     "simplex_grid",
 ]

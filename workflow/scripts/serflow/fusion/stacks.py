@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
+from serflow.log_posteriors import LOG_FLOOR, SUM_TOLERANCE
 from serflow.metrics import class_indices
-
-LOG_FLOOR = float(np.log(1e-10))  # logistic regression and weighted logarithms need finite values
-SUM_TOLERANCE = 1e-6
 
 Stack = Sequence[ArrayLike] | NDArray
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from serflow.fusion.stacks import LOG_FLOOR
+from serflow.log_posteriors import LOG_FLOOR
 from serflow.reliability.metric import ReliabilityMetric
 
 
