@@ -42,6 +42,27 @@ def test_equal_systems_have_equal_weights():
     assert fusion.weights_ == pytest.approx(np.full((2, 2), 0.5))
 
 
+def test_weights_come_back_from_the_file_and_of_several_fits_their_mean():
+    stack, reference = two_systems()
+    fitted = [
+        AttributeInterpolation().fit(stack[:, part], reference[part])
+        for part in (slice(150), slice(150, 300))
+    ]
+    names = ["arousal", "valence"]
+    fits = [{"weights": dict(zip(names, one.weights_.tolist(), strict=True))} for one in fitted]
+    again = AttributeInterpolation.from_learnt(fits[:1], names)
+    np.testing.assert_array_equal(again.predict(stack), fitted[0].predict(stack))
+    mean = AttributeInterpolation.from_learnt(fits, names)
+    expected = np.mean([one.predict(stack) for one in fitted], axis=0)
+    np.testing.assert_allclose(mean.predict(stack), expected)
+    swapped = AttributeInterpolation.from_learnt(fits[:1], names[::-1])
+    np.testing.assert_array_equal(swapped.weights_, fitted[0].weights_[::-1])
+    with pytest.raises(ValueError, match="there is no fit"):
+        AttributeInterpolation.from_learnt([], names)
+    with pytest.raises(ValueError, match="weights for power are needed; there is "):
+        AttributeInterpolation.from_learnt(fits, ["power"])
+
+
 @pytest.mark.parametrize("bad", ["shape", "missing"])
 def test_what_cannot_be_fused_is_refused(bad):
     stack, reference = two_systems()

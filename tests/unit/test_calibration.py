@@ -316,6 +316,40 @@ def test_what_was_learnt_survives_json_bit_for_bit(unfitted):
 
 
 @EVERY
+def test_of_cross_fitted_calibrations_the_mean_is_taken(unfitted):
+    """Nobody can say which of five fits fits rows that are in none of the folds."""
+    true, y = simulated(900)
+    fitted = [clone(unfitted).fit(true[i::3], y[i::3]) for i in range(3)]
+    mean = type(unfitted).mean_of(fitted)
+    each = np.stack([one.predict_log_proba(true) for one in fitted])
+    if isinstance(unfitted, IsotonicOneVsRest):
+        functions = [
+            np.interp(np.exp(true[:, 0]), *one.steps_[one.steps_[:, 0] == 0, 1:].T)
+            for one in fitted
+        ]
+        own = mean.steps_[mean.steps_[:, 0] == 0, 1:].T
+        found = np.interp(np.exp(true[:, 0]), *own)
+        np.testing.assert_allclose(found, np.mean(functions, axis=0), atol=1e-12)
+    else:
+        expected = log_softmax(each.mean(axis=0), axis=1)
+        np.testing.assert_allclose(mean.predict_log_proba(true), expected, atol=1e-9)
+    method = next(name for name, kind in METHODS.items() if type(mean) is kind)
+    again = restore(method, json.loads(json.dumps(mean.learnt())))
+    np.testing.assert_array_equal(again.predict_log_proba(true), mean.predict_log_proba(true))
+
+
+@EVERY
+def test_the_mean_of_one_calibration_is_itself_and_of_none_or_others_there_is_none(unfitted):
+    true, y = simulated(400)
+    fitted = clone(unfitted).fit(true, y)
+    assert type(fitted).mean_of([fitted]) is fitted
+    other = clone(unfitted).fit(*simulated(400, n_classes=3))
+    for odd in ([], [fitted, other]):
+        with pytest.raises(ValueError, match="have no mean"):
+            type(fitted).mean_of(odd)
+
+
+@EVERY
 def test_a_row_is_calibrated_alike_whatever_stands_beside_it(unfitted):
     true, y = simulated(400)
     fitted = clone(unfitted).fit(true, y)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import json
 from math import comb
 
 import numpy as np
@@ -405,6 +406,44 @@ def test_a_fusion_refuses_another_number_of_systems(make_fusion):
     stack, y = systems()
     with pytest.raises(ValueError, match="1 systems to fuse; the fusion was fitted on 2"):
         make_fusion().fit(stack, y).predict_log_proba(stack[:1])
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("make_fusion", FUSIONS)
+def test_what_was_learnt_predicts_alike_after_a_way_through_json(make_fusion, n_classes):
+    """Rows without labels are fused by what stands in the file of weights."""
+    logs, y = systems(3, n_classes=n_classes)
+    fitted = make_fusion().fit(logs, y)
+    learnt = json.loads(json.dumps(fitted.learnt()))
+    again = type(fitted).from_learnt([learnt], n_systems=3)
+    np.testing.assert_array_equal(again.predict_log_proba(logs), fitted.predict_log_proba(logs))
+
+
+@pytest.mark.parametrize("make_fusion", FUSIONS)
+def test_of_cross_fitted_fusions_the_mean_is_taken(make_fusion):
+    """Linear weights: the mean posterior of the fits. Log-linear ones, coefficients: the geometric."""
+    logs, y = systems(3)
+    fitted = [make_fusion().fit(logs[:, part], y[part]) for part in (slice(60), slice(60, 120))]
+    mean = type(fitted[0]).from_learnt([one.learnt() for one in fitted], n_systems=3)
+    each = np.stack([one.predict_log_proba(logs) for one in fitted])
+    if isinstance(mean, LogLinearInterpolation | LogisticRegressionFusion):
+        expected = each.mean(axis=0)
+        expected -= logsumexp(expected, axis=1, keepdims=True)
+    else:
+        expected = logsumexp(each, axis=0) - np.log(2)
+    np.testing.assert_allclose(mean.predict_log_proba(logs), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "kind", [LinearInterpolation, LogLinearInterpolation, LogisticRegressionFusion]
+)
+def test_weights_of_other_systems_or_none_are_not_taken_over(kind):
+    logs, y = systems(3)
+    learnt = kind().fit(logs, y).learnt()
+    with pytest.raises(ValueError, match="expected"):
+        kind.from_learnt([learnt], n_systems=2)
+    with pytest.raises(ValueError, match="there is no fit"):
+        kind.from_learnt([], n_systems=3)
 
 
 def test_an_unknown_objective_is_refused():

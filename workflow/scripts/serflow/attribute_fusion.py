@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -92,6 +92,30 @@ class AttributeInterpolation(BaseEstimator):
         """Fuse predictions of shape (n_systems, n_utterances, n_attributes) into one."""
         check_is_fitted(self)
         return np.einsum("ks,snk->nk", self.weights_, np.asarray(stack, float))
+
+    @classmethod
+    def from_learnt(cls, fits: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Self:
+        """An interpolation with the mean weights of one or several fits.
+
+        Parameters
+        ----------
+        fits : sequence of mapping
+            Records of `fuse_attributes`, of which `weights` is read.
+        names : sequence of str
+            The attributes, in the order of the predictions.
+
+        Raises
+        ------
+        ValueError
+            If there is no fit, or one of other attributes.
+        """
+        odd = [sorted(fit["weights"]) for fit in fits if set(fit["weights"]) != set(names)]
+        if odd or not fits:
+            found = ", ".join(odd[0]) if odd else "no fit"
+            raise ValueError(f"weights for {', '.join(names)} are needed; there is {found}")
+        fusion = cls()
+        fusion.weights_ = np.mean([[fit["weights"][n] for n in names] for fit in fits], axis=0)
+        return fusion
 
 
 def _concordance_over(

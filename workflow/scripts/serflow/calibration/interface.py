@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -131,6 +131,35 @@ class Calibration(BaseEstimator, ABC):
             value = learnt[key]
             setattr(self, name, np.array(value) if isinstance(value, list) else value)
         return self
+
+    @classmethod
+    def mean_of(cls, fitted: Sequence[Self]) -> Self:
+        """One calibration from several that were fitted on other rows, as cross-fitted ones are.
+
+        Its scales and biases are the means of theirs, so that its posteriors are the geometric mean
+        of theirs, normalised. A single one comes back as it is.
+
+        Raises
+        ------
+        ValueError
+            If there is none, or they have other numbers of classes.
+        """
+        classes = sorted({one.n_classes_ for one in fitted})
+        if len(classes) != 1:
+            raise ValueError(f"calibrations of {classes} classes have no mean; expected one number")
+        if len(fitted) == 1:
+            return fitted[0]
+        mean = cls()
+        mean.n_classes_ = classes[0]
+        mean._take_mean(fitted)
+        return mean
+
+    def _take_mean(self, fitted: Sequence[Self]) -> None:
+        """Set what is learnt to the mean of what others learnt."""
+        for name in self._learns:
+            values = [getattr(one, name) for one in fitted]
+            known = isinstance(values[0], bool)
+            setattr(self, name, any(values) if known else np.mean(values, axis=0))
 
     @abstractmethod
     def _learn(self, rows: Rows) -> None:

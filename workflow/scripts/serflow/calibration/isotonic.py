@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
@@ -20,6 +23,8 @@ class IsotonicOneVsRest(Calibration):
     - Rows to which all the functions give 0 keep the posteriors that they came with.
     - Values of the classes do not sum to 1 and are divided by their sum; this need not be the best
       fit to all classes together, and may change decisions.
+
+    The mean of several (`mean_of`) has the means of their functions, before these are divided.
 
     Attributes
     ----------
@@ -58,12 +63,25 @@ class IsotonicOneVsRest(Calibration):
         self.steps_ = np.concatenate(steps)
         self.floor_ = 1.0 / (len(rows.y) + 2)
 
+    def _take_mean(self, fitted: Sequence[Self]) -> None:
+        steps = []
+        for c in range(self.n_classes_):
+            # Straight lines between the thresholds of all: so is their mean.
+            at = np.unique(np.concatenate([one._steps_of(c)[0] for one in fitted]))
+            shares = np.mean([np.interp(at, *one._steps_of(c)) for one in fitted], axis=0)
+            steps.append(np.column_stack([np.full(len(at), float(c)), at, shares]))
+        self.steps_ = np.concatenate(steps)
+        self.floor_ = float(np.mean([one.floor_ for one in fitted]))
+
+    def _steps_of(self, c: int) -> NDArray[np.float64]:
+        """Thresholds and values of a class, shape (2, n)."""
+        return self.steps_[self.steps_[:, 0] == c, 1:].T
+
     def _scores(self, logs: NDArray[np.float64]) -> NDArray[np.float64]:
         posteriors = np.exp(logs)
         values = np.empty_like(posteriors)
         for c in range(self.n_classes_):
-            _, thresholds, shares = self.steps_[self.steps_[:, 0] == c].T
-            values[:, c] = np.interp(posteriors[:, c], thresholds, shares)
+            values[:, c] = np.interp(posteriors[:, c], *self._steps_of(c))
         lost = ~(values > 0).any(axis=1, keepdims=True)
         return np.where(lost, logs, np.log(np.maximum(values, self.floor_)))
 

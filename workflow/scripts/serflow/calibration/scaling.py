@@ -12,7 +12,8 @@ section 4.2.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +89,11 @@ class TemperatureScaling(Calibration):
         else:
             self.temperature_ = float(np.exp(-brentq(slope, low, high, xtol=1e-15)))
         self.at_bound_ = bool(logs.any() and (flat or steep))
+
+    def _take_mean(self, fitted: Sequence[Self]) -> None:
+        # Of 1 / T, which is the scale: one T at its bound of 100 then says next to nothing.
+        self.temperature_ = float(1 / np.mean([1 / one.temperature_ for one in fitted]))
+        self.at_bound_ = any(one.at_bound_ for one in fitted)
 
     def _scores(self, logs: NDArray[np.float64]) -> NDArray[np.float64]:
         return logs / self.temperature_

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -51,6 +52,13 @@ class MeanFusion(BaseEstimator):
     def learnt(self) -> dict[str, Any]:
         """Nothing."""
         return {}
+
+    @classmethod
+    def from_learnt(cls, fits: Sequence[Mapping[str, Any]], n_systems: int) -> Self:
+        """A fusion of so many systems; there is nothing to take over."""
+        fusion = cls()
+        fusion.n_systems_ = n_systems
+        return fusion
 
     def prior(self, priors: NDArray, fit_shares: NDArray) -> NDArray[np.float64]:
         """Class prior that fused posteriors express, the mean of the systems'; of votes, about."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +18,15 @@ from serflow.fusion.objectives import (
     mix,
 )
 from serflow.fusion.simplex import TIE, search
-from serflow.fusion.stacks import Checked, Stack, check_labels, check_stack, floored, normalised
+from serflow.fusion.stacks import (
+    Checked,
+    Stack,
+    check_labels,
+    check_stack,
+    floored,
+    mean_learnt,
+    normalised,
+)
 
 CURVE_STEP = 0.05  # of the curve that is kept beside exact weights
 
@@ -147,6 +156,31 @@ class LinearInterpolation(BaseEstimator):
             "grid": self.grid_.tolist(),
             "objective": self.objective_.tolist(),
         }
+
+    @classmethod
+    def from_learnt(cls, fits: Sequence[Mapping[str, Any]], n_systems: int) -> Self:
+        """An interpolation with the mean weights of one or several fits.
+
+        Parameters
+        ----------
+        fits : sequence of mapping
+            What `learnt()` gave, also after a way through JSON.
+        n_systems : int
+
+        Returns
+        -------
+        fusion : LinearInterpolation
+            Predicts what the original predicts, bit for bit, where there is one fit. It has no
+            `grid_` and no `objective_`.
+
+        Raises
+        ------
+        ValueError
+            If there is no fit, or one of another number of systems.
+        """
+        fusion = cls()
+        fusion.weights_ = mean_learnt(fits, "weights", n_systems)
+        return fusion
 
     def prior(self, priors: NDArray, fit_shares: NDArray) -> NDArray[np.float64]:
         """The class prior that fused posteriors express.

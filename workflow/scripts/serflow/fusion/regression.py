@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +13,14 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, Stratifi
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
-from serflow.fusion.stacks import Stack, check_labels, check_stack, floored, normalised
+from serflow.fusion.stacks import (
+    Stack,
+    check_labels,
+    check_stack,
+    floored,
+    mean_learnt,
+    normalised,
+)
 
 STRENGTHS = tuple(float(c) for c in np.logspace(-4, 2, 13))
 INNER_FOLDS = 5
@@ -137,6 +145,37 @@ class LogisticRegressionFusion(BaseEstimator):
             "intercept": self.regression_.intercept_.tolist(),
             "C": self.C_,
         }
+
+    @classmethod
+    def from_learnt(cls, fits: Sequence[Mapping[str, Any]], n_systems: int) -> Self:
+        """A regression with the mean coefficients and intercepts of one or several fits.
+
+        Parameters
+        ----------
+        fits : sequence of mapping
+            What `learnt()` gave, also after a way through JSON.
+        n_systems : int
+
+        Returns
+        -------
+        fusion : LogisticRegressionFusion
+            Predicts what the original predicts, bit for bit, where there is one fit.
+
+        Raises
+        ------
+        ValueError
+            If there is no fit, or one of another number of systems or classes.
+        """
+        n_rows = len(fits[0]["intercept"]) if fits else 0
+        n_classes = max(n_rows, 2)  # of two classes only the second has coefficients
+        fusion = cls()
+        fusion.regression_ = regression = LogisticRegression()
+        regression.coef_ = mean_learnt(fits, "coef", n_systems * n_classes)
+        regression.intercept_ = mean_learnt(fits, "intercept", n_rows)
+        regression.classes_ = np.arange(n_classes)
+        regression.n_features_in_ = n_systems * n_classes
+        fusion.n_systems_ = n_systems
+        return fusion
 
     def prior(self, priors: NDArray, fit_shares: NDArray) -> NDArray[np.float64]:
         """Class prior that fused posteriors express: a discriminative fit takes on its rows'."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -30,6 +30,13 @@ class Fusion(Protocol):
 
     def learnt(self) -> dict[str, Any]:
         """What was learnt, as JSON."""
+
+    @classmethod
+    def from_learnt(cls, fits: Sequence[Mapping[str, Any]], n_systems: int) -> Fusion:
+        """A fusion that predicts, from what one or several fits learnt, as `learnt` gave it.
+
+        Raises ValueError for no fit at all, and for fits of another number of systems.
+        """
 
     def prior(self, priors: NDArray, fit_shares: NDArray) -> NDArray[np.float64]:
         """Class prior of fused posteriors, from the systems' priors and the fit rows' shares."""
@@ -90,6 +97,19 @@ def check_labels(y: ArrayLike, logs: NDArray) -> NDArray[np.int64]:
             f"y has shape {y.shape}; expected ({logs.shape[1]},) as the log-posteriors have rows"
         )
     return y
+
+
+def mean_learnt(
+    fits: Sequence[Mapping[str, Any]], name: str, n_columns: int
+) -> NDArray[np.float64]:
+    """The mean over fits of an array that each learnt, whose last axis has `n_columns`."""
+    if not fits:
+        raise ValueError("there is no fit, and the fusion learns from rows with labels")
+    values = [np.asarray(fit[name], dtype=np.float64) for fit in fits]
+    odd = [value.shape[-1] for value in values if value.shape[-1] != n_columns]
+    if odd:
+        raise ValueError(f"a fit has {name} of {odd[0]} columns; expected {n_columns}")
+    return np.mean(values, axis=0)
 
 
 def floored(logs: NDArray) -> NDArray[np.float64]:
