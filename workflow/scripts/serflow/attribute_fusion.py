@@ -159,7 +159,7 @@ def fuse_attributes(
         One record a fit, as JSON: part, rows, weights by attribute, grid and CCC at its points.
     """
     first = next(iter(systems.values()))
-    rows, stack = _stack(systems)
+    rows, stack = stack_attributes(systems)
     rated = ~np.isnan(first.reference).any(axis=1)
     fused = np.full(first.predicted.shape, np.nan)
     fits = []
@@ -207,7 +207,7 @@ def _splits(
         yield str(fold), folds == fold, (folds == fold) & (roles == "dev")
 
 
-def _stack(systems: Mapping[str, Attributes]) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+def stack_attributes(systems: Mapping[str, Attributes]) -> tuple[pd.DataFrame, NDArray[np.float64]]:
     """Rows of the first system, and all predictions in their order."""
     names = list(systems)
     first = systems[names[0]]

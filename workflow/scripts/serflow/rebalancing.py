@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -52,9 +52,11 @@ def rebalance(
         try:
             for rows in (dev, test):
                 if rows.any():
-                    priors[fold] = _target(posteriors, train, target, rows, dev)
-                    shift = PriorShift(train, priors[fold])
-                    shifted[rows] = shift.transform(posteriors.log_proba[rows])
+                    moved = posteriors.log_proba[rows]
+                    priors[fold] = target_prior(
+                        target, posteriors.classes, moved, train, _part(posteriors, dev)
+                    )
+                    shifted[rows] = PriorShift(train, priors[fold]).transform(moved)
         except ValueError as error:
             raise UserError(
                 f"fold {fold} cannot be rebalanced: {error}; classes are "
@@ -63,25 +65,50 @@ def rebalance(
     return replace(posteriors, log_proba=shifted, priors=priors)
 
 
-def _target(
-    posteriors: Posteriors,
-    train: NDArray[np.float64],
+def target_prior(
     target: str | Mapping[str, float],
-    rows: NDArray[np.bool_],
-    dev: NDArray[np.bool_],
+    classes: Sequence[str],
+    log_proba: NDArray[np.float64],
+    train: NDArray[np.float64],
+    dev: Posteriors | None,
 ) -> NDArray[np.float64]:
-    """The prior that some rows of a fold are shifted to, shape (n_classes,)."""
+    """The prior that some rows are shifted to.
+
+    Parameters
+    ----------
+    target : str or mapping
+        As of `rebalance`.
+    classes : sequence of str
+    log_proba : ndarray of float, shape (n, n_classes)
+        Of the rows.
+    train : ndarray of float, shape (n_classes,)
+        The prior that they express.
+    dev : Posteriors or None
+        Rows of the same system with labels, for "bbse".
+
+    Returns
+    -------
+    prior : ndarray of float64, shape (n_classes,)
+
+    Raises
+    ------
+    ValueError
+        If the prior cannot be estimated.
+    """
     if target == "uniform":
-        return np.full(len(posteriors.classes), 1 / len(posteriors.classes))
+        return np.full(len(classes), 1 / len(classes))
     if target == "em":
-        return estimate_prior_em(posteriors.log_proba[rows], train)
+        return estimate_prior_em(log_proba, train)
     if target == "bbse":
-        if not dev.any():
+        if dev is None or not len(dev.rows):
             raise ValueError(
                 "prior.target 'bbse' needs the confusions of dev rows, and there are none: set "
                 "folds.dev, or target: em, which needs no labels"
             )
-        return estimate_prior_bbse(
-            posteriors.log_proba[rows], posteriors.log_proba[dev], posteriors.labels[dev]
-        )
-    return np.array([target[label] for label in posteriors.classes])
+        return estimate_prior_bbse(log_proba, dev.log_proba, dev.labels)
+    return np.array([target[label] for label in classes])
+
+
+def _part(posteriors: Posteriors, chosen: NDArray[np.bool_]) -> Posteriors:
+    rows, log_proba = posteriors.rows[chosen], posteriors.log_proba[chosen]
+    return replace(posteriors, rows=rows, log_proba=log_proba)

@@ -38,7 +38,7 @@ def calibrate(
         Its `priors` are those of the raw ones where the method keeps them (temperature), else the
         class shares of the rows that the calibration was fitted on.
     fits : list of dict
-        One record a fit, as JSON: part, number of rows, what was learnt.
+        One record a fit, as JSON: part, number of rows, their class shares, what was learnt.
 
     Raises
     ------
@@ -77,5 +77,11 @@ def calibrate(
         log_proba=calibrated[kept],
         priors=dict(priors),
     ), [
-        {"part": fit.name, "n": int(fit.fitted.sum()), "learnt": fit.model.learnt()} for fit in fits
+        {
+            "part": fit.name,
+            "n": int(fit.fitted.sum()),
+            "shares": empirical_prior(labels[fit.fitted], n_classes).tolist(),
+            "learnt": fit.model.learnt(),
+        }
+        for fit in fits
     ]

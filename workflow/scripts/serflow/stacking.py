@@ -69,8 +69,8 @@ def fuse(
     fused : Posteriors
     learnt : dict
         As JSON: `filled` (system -> rows it lacked) and `fits`, one record a fit on rows: part,
-        rows it was fitted on, macro-F1 of the fusion on those and of each system alone, what it
-        learnt.
+        rows it was fitted on, their class shares, macro-F1 of the fusion on those and of each
+        system alone, what it learnt.
     """
     rows, log_proba, filled = stack(systems, missing)
     first = next(iter(systems.values()))
@@ -98,6 +98,7 @@ def fuse(
         {
             "part": fit.name,
             "n": int(fit.fitted.sum()),
+            "shares": empirical_prior(labels[fit.fitted], n_classes).tolist(),
             "macro_f1": macro_f1(fit, fit.model.predict_log_proba(log_proba[:, fit.fitted])),
             "alone": {
                 system: macro_f1(fit, log_proba[s, fit.fitted]) for s, system in enumerate(systems)
