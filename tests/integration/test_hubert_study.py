@@ -62,7 +62,8 @@ def ran(tmp_path_factory, shared_data: Path) -> Path:
 
 def scores_of(ran: Path, study: str):
     scores = SCORES.read(ran / study / "scores.parquet")
-    return scores[(scores["role"] == "test") & (scores["label"] == "")].set_index(
+    pooled = scores["scope"] == "pooled"
+    return scores[(scores["role"] == "test") & (scores["label"] == "") & pooled].set_index(
         ["system", "stage", "metric"]
     )
 

@@ -145,6 +145,7 @@ STUDY = yaml.safe_load((ROOT / "studies/emospeech2024.yaml").read_text(encoding=
 STUDY |= {
     "systems": {"text_functionals": STUDY["systems"]["text_functionals"]},
     "fusions": {},
+    "primary": None,
     "paper_values": [],
     "submission": {"format": "emospeech2024", "tasks": {"task_1": "text_functionals"}},
 }

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from bitsandbytes.nn import Linear4bit
 from peft import prepare_model_for_kbit_training
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
@@ -37,3 +38,8 @@ def loading_arguments() -> dict[str, Any]:
 def stabilise(model: PreTrainedModel) -> None:
     """Freeze everything; norms, embeddings and heads go to float32, as QLoRA trains."""
     prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            # On CPUs with AVX-512 BF16 a first prediction would pack the weights anew for good: it
+            # refuses outputs that are no multiple of 32, and a resumed training has other bits.
+            module.support_avx512bf16_for_cpu = False
