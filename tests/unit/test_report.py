@@ -28,10 +28,11 @@ from serflow.leakage.audit import AUDIT, audit
 from serflow.metrics import METRICS
 from serflow.posteriors import Posteriors
 from serflow.rebalancing import rebalance
-from serflow.report import grids
+from serflow.recalibration import calibrate
+from serflow.report import fusions, grids, rebalancing, reliability, significance
 from serflow.report.captions import caption_words
 from serflow.report.figures import draw_all
-from serflow.report.formats import number, signed
+from serflow.report.formats import DASH, number, signed
 from serflow.report.headline import headline
 from serflow.report.leakage import contrasts, contrasts_table
 from serflow.report.page import render
@@ -45,7 +46,7 @@ from serflow.report.provenance import (
     downloads,
 )
 from serflow.report.results import ContrastResults, Results, read_results
-from serflow.report.sections import confusion_tables, scores_table
+from serflow.report.sections import confusion_tables, fold_means_table, scores_table
 from serflow.report.transcripts import cost_table, speed_table
 from serflow.stacking import fuse, make_fusion
 from serflow.tables import COMPARISONS, FOLDS, SCORES, SKIPPED, TRANSCRIPTS, UTTERANCES
@@ -101,6 +102,7 @@ class Recipe:
     fusions: tuple[str, ...] = ("interpolation", "logistic_regression")
     title: str = "Speech, text and their fusion on synthetic speech"
     resamples: int = 200
+    calibration: str = ""
 
     @property
     def fit_on(self) -> str:
@@ -224,6 +226,9 @@ def config_of(recipe: Recipe) -> dict:
         "seeds": list(recipe.seeds),
         "fusions": fusions,
         "primary": recipe.fusions[0] if recipe.fusions else None,
+        "calibration": {"method": recipe.calibration, "fit_on": recipe.fit_on}
+        if recipe.calibration
+        else None,
     }
 
 
@@ -241,15 +246,19 @@ def make(recipe: Recipe) -> Results:
         seed=0,
         paper_values=[{**paper, "source": "Some authors, 2024, table 3"}],
     )
-    posteriors, fusions, scores, comparisons = {}, {}, [], []
+    posteriors, fusions, calibrations, scores, comparisons = {}, {}, {}, [], []
     for seed in recipe.seeds:
         tables = {
             ("raw", name): raw_posteriors(recipe, utterances, folds, name, seed)
             for name in recipe.systems
         }
-        tables |= {
-            ("rebalanced", n): rebalance(tables["raw", n], "uniform") for n in recipe.systems
-        }
+        for name in recipe.systems:
+            last = tables["raw", name]
+            if recipe.calibration:
+                last, fits = calibrate(last, recipe.calibration, recipe.fit_on, utterances)
+                tables["calibrated", name] = last
+                calibrations[seed, name] = {"fits": fits}
+            tables["rebalanced", name] = rebalance(last, "uniform")
         for name in recipe.fusions:
             settings = {"name": name, "stage": "rebalanced", **config["fusions"][name]}
             systems = {n: tables["rebalanced", n] for n in recipe.systems}
@@ -273,6 +282,7 @@ def make(recipe: Recipe) -> Results:
         comparisons=pd.DataFrame(comparisons, columns=columns),
         posteriors=posteriors,
         fusions=fusions,
+        calibrations=calibrations,
         utterances=utterances,
         folds=folds,
         fold_notes=[] if recipe.official else ["the test rows of fold '3' have no disgust"],
@@ -810,3 +820,67 @@ def test_a_grid_is_told_point_by_point_and_as_a_heat_map(six):
     page = page_of(replace(six, grids={(1, "x"): grid}))
     assert 'href="#grids"' in page
     assert 'href="#grids"' not in page_of(six)
+
+
+def test_every_two_tables_of_the_last_stages_stand_in_the_matrix_once_with_each_sign(six):
+    table = significance.matrix(six)
+    names = [(row[0].value, row[0].spread) for row in table.rows]
+    assert names == [pair for pair in six.tables if pair[1] != "raw"]
+    cells = [row[1:] for row in table.rows]
+    for i, row in enumerate(cells):
+        for j, cell in enumerate(row):
+            if i == j:
+                assert cell == DASH
+                continue
+            a, b = (six.score(*names[k], "test", "macro_f1").value for k in (i, j))
+            assert cell.value == signed(a - b)
+            assert cell.spread == cells[j][i].spread, "a pair has one p"
+            assert cell.best == cells[j][i].best
+    held = six.comparisons["p_holm"] < 0.05
+    assert any(cell.best for row in cells for cell in row if cell != DASH) == held.any()
+
+
+def test_what_a_fusion_loses_beyond_its_rows_is_told_beside_its_best_system(six):
+    """TalTech saw logistic regression overfit: a dev score alone hides it."""
+    rows = {row[0]: row for row in fusions.gaps_table(six).rows}
+    for name in ("interpolation", "logistic_regression"):
+        (fit,) = six.fusions[1, name]["fits"]
+        dev, test = (six.score(name, "fused", role, "macro_f1").value for role in ("dev", "test"))
+        assert fit["macro_f1"] == pytest.approx(dev)
+        assert rows[name][1:3] == [number(dev), number(test)]
+        assert rows[name][3].value == signed(test - dev)
+        best = max(fit["alone"], key=fit["alone"].get)
+        assert rows[name][4].spread == best
+        assert fit["alone"][best] == pytest.approx(
+            six.score(best, "rebalanced", "dev", "macro_f1").value
+        )
+
+
+def test_the_curve_of_wrong_targets_goes_through_both_stages(six):
+    (panel, _) = rebalancing.sensitivity(six).panels
+    raw, moved = (six.score("speech", s, "test", "macro_f1").value for s in ("raw", "rebalanced"))
+    assert f"{number(raw)} without, {number(moved)} at the target" in panel.alt
+
+
+def test_a_temperature_is_told_and_its_unchanged_decisions_are_printed_once():
+    results = make(replace(SIX, asr=False, calibration="temperature"))
+    assert ("speech", "calibrated") in results.tables
+    assert ("speech", "calibrated") not in results.deciding
+    note = reliability.calibration_note(results)
+    found = results.calibrations[1, "speech"]["fits"][0]["learnt"]["temperature"]
+    assert f"speech {found:.2f}" in note
+    assert "changes no decision" in note
+    told = reliability.scores_table(results)
+    assert [row[0].spread for row in told.rows][:3] == ["raw", "calibrated", "rebalanced"]
+    assert not results.comparisons["stage"].eq("calibrated").any()
+    assert "Reliability of the posteriors" in page_of(results)
+
+
+def test_a_calibration_that_changes_decisions_is_compared_with_raw_posteriors():
+    results = make(replace(SEVEN, calibration="vector", resamples=100))
+    assert results.deciding == results.tables
+    rows = results.comparisons[results.comparisons["stage"] == "calibrated"]
+    assert set(rows["baseline_stage"]) == {"raw"}
+    table = fold_means_table(results)
+    assert len(table.rows) == len(results.tables)
+    assert table.rows[0][2].startswith("± ")
