@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from scipy.special import softmax
 from sklearn.model_selection import StratifiedKFold
 
 import tiny_models
 from runs import copy_workflow, edited, planned, snakemake
 from serflow.posteriors import read_posteriors
+from serflow.predictions import read_predictions
 from serflow.submission.emospeech import check_results
 from serflow.tables import FOLDS, SCORES
 
@@ -34,7 +36,7 @@ def project(tables, tmp_path_factory):
     folder = copy_workflow(tmp_path_factory.mktemp("emospeech") / "clone")
     study = folder / "studies/emospeech2024.yaml"
     text = study.read_text(encoding="utf-8")
-    study.write_text(text.replace("task_1: gemma", "task_1: text_functionals"))
+    study.write_text(text.replace("task_1: {system: gemma}", "task_1: {system: text_functionals}"))
     configure(folder, tables, systems=TEXTS)
     snakemake(folder, "--cores", "2")
     return folder
@@ -68,6 +70,7 @@ def whole(tables, tmp_path_factory):
             system["lora"] = system["lora"] | {"rank": 4, "alpha": 4}
     study["systems"]["gemma"]["grid"]["over"] = {"lora.rank": [2, 4], "lora.alpha": [4]}
     del study["systems"]["gemma_six_emotions"]
+    study["submission"]["tasks"]["task_2"] = {"system": "interpolation", "stage": "fused"}
     study["intervals"]["resamples"] = 200
     path.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
     configure(folder, part)
@@ -170,7 +173,7 @@ def test_folds_and_reasons_leave_the_final_system_alone(project):
         jobs = planned(project)
     final = "train_fold study=emospeech2024, seed=1, system=text_functionals, fold=final"
     assert final in jobs
-    assert "write_submission study=emospeech2024" in jobs
+    assert "write_submission study=emospeech2024, file=results" in jobs
 
 
 def test_the_chosen_point_of_a_grid_is_trained_on_all_rows_and_handed_in(whole):
@@ -189,6 +192,28 @@ def test_the_chosen_point_of_a_grid_is_trained_on_all_rows_and_handed_in(whole):
     for system in (("gemma", "raw"), ("interpolation", "fused")):
         assert "These rows chose among 2 settings: optimistic." in told[system]
     assert "chose" not in told["gemma_32", "raw"]
+
+
+def test_a_fusion_is_handed_in_with_the_mean_of_what_the_folds_found(whole):
+    """Cross-fitted: no fold's temperature and no fold's weights are those of the test part."""
+    base = whole / "results/emospeech2024/seed-1"
+    fused = 0.0
+    fits = json.loads((base / "fusions/interpolation.json").read_text())["fits"]
+    weights = np.mean([fit["weights"] for fit in fits], axis=0)
+    for weight, name in zip(weights, ("text_functionals", "gemma"), strict=True):
+        raw = read_predictions(base / f"systems/{name}/fold-final/predictions.parquet")
+        found = json.loads((base / f"calibrations/{name}.json").read_text())["fits"]
+        assert len(found) == 2
+        scale = np.mean([1 / fit["learnt"]["temperature"] for fit in found])
+        moved = np.maximum(raw.log_proba, np.log(1e-10)) * scale - np.log(raw.prior)
+        order = raw.rows["utterance_id"].argsort()
+        fused = fused + weight * softmax(moved, axis=1)[order]
+    names = np.array(raw.classes)[fused.argmax(axis=1)]
+    ids = sorted(raw.rows["utterance_id"])
+    rows = read(whole / "results/emospeech2024/submission/results.csv")
+    assert {f"emospeech2024/{row['id']}": row["task_2"] for row in rows} == dict(
+        zip(ids, names, strict=True)
+    )
 
 
 def test_zero_shot_trains_nothing_and_the_prompt_is_the_papers(whole):

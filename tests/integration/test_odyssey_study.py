@@ -11,10 +11,13 @@ import yaml
 
 import tiny_models
 from corpus_trees import MSP_CLASSES, write_msp_podcast
-from runs import copy_workflow, planned, snakemake
+from runs import copy_workflow, edited, planned, snakemake
 from serflow.attributes import read_attributes
 from serflow.concordance import concordance
+from serflow.corpora.msp_podcast import CLASSES as CATEGORIES
 from serflow.posteriors import read_posteriors
+from serflow.predictions import read_predictions
+from serflow.submission.formats import check_file
 from serflow.tables import FOLDS, SCORES, UTTERANCES
 
 CLASSES = [name for name in MSP_CLASSES.values() if name]
@@ -135,6 +138,42 @@ def test_attributes_have_their_own_tables_scores_and_section(project):
     assert "roberta_attributes, valence" in page
 
 
+def test_both_tasks_of_the_challenge_are_answered_by_the_fusions_of_the_one_fold(project):
+    """Test3 gets Dev_bal's weights, by the networks that never saw a dev row; nothing trains again."""
+    results = project / "results/odyssey2024"
+    corpus = project / "results/corpora/msp_podcast/utterances.parquet"
+    for file in ("categories", "attributes"):
+        path = results / f"submission/{file}.csv"
+        assert check_file(f"odyssey2024_{file}", path, UTTERANCES.read(corpus)) == 4
+    base = results / "seed-1"
+    assert not list(base.glob("systems/*/fold-final"))
+    systems = ["wav2vec2_bert_lda", "roberta"]
+    raw = [read_predictions(base / f"systems/{x}/hidden/predictions.parquet") for x in systems]
+    ids = raw[0].rows["utterance_id"].tolist()
+    assert raw[1].rows["utterance_id"].tolist() == ids
+    moved = [np.exp(one.log_proba) / one.prior for one in raw]
+    (fit,) = json.loads((base / "fusions/interpolation.json").read_text())["fits"]
+    proba = sum(
+        weight * one / one.sum(axis=1, keepdims=True)
+        for weight, one in zip(fit["weights"], moved, strict=True)
+    )
+    decided = dict(zip(ids, np.array(CLASSES)[proba.argmax(axis=1)], strict=True))
+    rows = pd.read_csv(results / "submission/categories.csv").set_index("FileName")["EmoClass"]
+    expected = {f"{name.removeprefix('msp_podcast/')}.wav": decided[name] for name in ids}
+    assert {name: CATEGORIES[letter] for name, letter in rows.items()} == expected
+    rated = read_attributes(base / "systems/roberta_attributes/hidden/attributes.parquet")
+    assert np.isnan(rated.reference).all()
+
+
+def test_a_weight_more_or_less_asks_no_network_again(project):
+    """Another step of the grid costs seconds, down to the files that are handed in."""
+    with edited(project / "studies/odyssey2024.yaml", "step: 0.05", "step: 0.1"):
+        jobs = planned(project)
+    written = {job.split()[0] for job in jobs if "submission" in job or "hidden" in job}
+    assert written == {"write_submission"}
+    assert not [job for job in jobs if job.startswith(("train_fold", "embed_fold"))]
+
+
 def test_another_backend_is_refitted_without_the_gpu(project):
     """A dimension tried anew costs seconds: nothing is trained, and nothing embedded again."""
     path = project / "studies/odyssey2024.yaml"
@@ -149,3 +188,6 @@ def test_another_backend_is_refitted_without_the_gpu(project):
     trained = [job for job in jobs if job.startswith(("train_fold", "embed_fold"))]
     assert len(trained) == 1
     assert "system=wav2vec2_bert_lda" in trained[0]
+    asked = [job for job in jobs if job.startswith("predict_hidden")]
+    assert len(asked) == 1
+    assert "system=wav2vec2_bert_lda" in asked[0]

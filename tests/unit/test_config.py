@@ -285,7 +285,12 @@ def test_some_systems_of_a_study_run_alone_with_what_is_theirs():
     assert {value.system for value in both.paper_values} == {"llama2_70b", "interpolation_70b"}
     alone = one_study(["text_functionals"], "emospeech2024")
     assert alone.submission is None
-    assert one_study(["gemma"], "emospeech2024").submission.tasks == {"task_1": "gemma"}
+    assert one_study(["gemma"], "emospeech2024").submission.tasks["task_1"].system == "gemma"
+    handed_in = one_study(["wav2vec2_bert_lda", "llama2_7b"]).submission
+    assert list(handed_in.tasks) == ["categories"], (
+        "what a fusion needs is there, attributes are not"
+    )
+    assert handed_in.trained_on == "train"
 
 
 def test_systems_that_no_study_has_or_that_make_no_study_are_named():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,17 +15,18 @@ from runs import ROOT
 from serflow.config.load import load
 from serflow.config.site import SiteConfig
 from serflow.config.study import StudyConfig
-from serflow.config.submission import CHALLENGES
+from serflow.config.submission import CHALLENGES, members
 from serflow.context import Context
 from serflow.corpora import emospeech2024
 from serflow.errors import UserError
-from serflow.final_fold import final_fold
+from serflow.final_fold import fold_beside, hidden_rows
 from serflow.plan import Plan
 from serflow.posteriors import read_posteriors
 from serflow.predictions import read_predictions
 from serflow.submission.emospeech import check_results, expected_ids, results_csv
-from serflow.systems.fold_run import join_fold, train_and_score
+from serflow.systems.fold_run import join_fold, score, train_and_score
 from serflow.systems.interface import build
+from serflow.systems.saved import load_or_fit
 from serflow.tables import FOLDS, UTTERANCES
 
 IDS = ["b", "a", "c"]
@@ -93,7 +96,7 @@ def test_ids_are_those_of_the_test_file_in_its_order_whatever_the_tables_order(c
 def test_all_labelled_rows_train_and_the_others_are_predicted_without_any_label(corpus, tmp_path):
     """Posteriors need references, and an invented one could be scored."""
     labelled = corpus[corpus["label_raw"].notna()].assign(label=corpus["label_raw"])
-    rows, folds = final_fold(labelled, corpus)
+    rows, folds = fold_beside(labelled, hidden_rows(corpus), "final")
     UTTERANCES.check(rows, "test")
     FOLDS.check(folds, "test")
     assert folds["role"].value_counts().to_dict() == {"train": 24, "test": 3}
@@ -118,7 +121,7 @@ def test_all_labelled_rows_train_and_the_others_are_predicted_without_any_label(
 
 def test_a_diverged_final_system_hands_in_nothing(corpus, tmp_path):
     labelled = corpus[corpus["label_raw"].notna()].assign(label=corpus["label_raw"])
-    rows, folds = final_fold(labelled, corpus)
+    rows, folds = fold_beside(labelled, hidden_rows(corpus), "final")
     classes = ["joy", "fear", "neutral"]
     fold = join_fold(rows, folds, "final", classes, texts=rows.set_index("utterance_id")["text"])
     system = build(
@@ -133,12 +136,43 @@ def test_a_diverged_final_system_hands_in_nothing(corpus, tmp_path):
 def test_a_corpus_without_its_test_part_has_nothing_to_hand_in(corpus):
     labelled = corpus[corpus["label_raw"].notna()]
     with pytest.raises(UserError, match=r"all 24 utterances have a label.*take `submission` out"):
-        final_fold(labelled, labelled)
+        hidden_rows(labelled)
 
 
 def test_a_hidden_utterance_is_never_trained_on(corpus):
     with pytest.raises(UserError, match="3 utterances to be predicted are trained on as well"):
-        final_fold(corpus, corpus)
+        fold_beside(corpus, hidden_rows(corpus), "final")
+
+
+def test_the_one_folds_system_predicts_the_hidden_rows_as_if_they_were_its_test_rows(
+    corpus, tmp_path
+):
+    """Where nothing is trained once more: by the rows that the fold trained on, and by no others."""
+    labelled = corpus[corpus["label_raw"].notna()].assign(label=corpus["label_raw"])
+    train, dev = labelled[:18], labelled[18:]
+    classes = ["joy", "fear", "neutral"]
+    rows, folds = fold_beside(train, hidden_rows(corpus), "hidden")
+    inputs = {"texts": rows.set_index("utterance_id")["text"]}
+    fold = join_fold(rows, folds, "hidden", classes, **inputs)
+    settings = {"family": "text_functionals", "class_weight": "none"}
+    trained = build("text_functionals", settings, Context(classes, 1, tmp_path))
+    trained.fit(fold.examples("train"), None)
+    trained.save(tmp_path / "fold-0")
+    system = load_or_fit(tmp_path / "fold-0", fold.examples("train"))
+    found = score(system, "tf", fold, 1, "digest")["predictions"]
+    expected = trained.predict(fold.examples("test")).log_proba
+    np.testing.assert_allclose(found.log_proba, expected, atol=1e-12)
+    assert found.prior == pytest.approx(trained.train_prior_)
+    assert not set(dev["utterance_id"]) & set(fold.rows["utterance_id"])
+
+
+def test_what_raters_say_of_hidden_rows_goes_no_further(corpus):
+    """A release that rates its test part: neither a label nor a rating reaches what predicts it."""
+    rated = corpus.assign(arousal=3.0, valence=4.0, dominance=5.0, label="joy")
+    hidden = hidden_rows(rated)
+    assert len(hidden) == 3
+    assert hidden[["label", "arousal", "valence", "dominance"]].isna().all().all()
+    UTTERANCES.check(hidden, "test")
 
 
 STUDY = yaml.safe_load((ROOT / "studies/emospeech2024.yaml").read_text(encoding="utf-8"))
@@ -147,7 +181,7 @@ STUDY |= {
     "fusions": {},
     "primary": None,
     "paper_values": [],
-    "submission": {"format": "emospeech2024", "tasks": {"task_1": "text_functionals"}},
+    "submission": {"format": "emospeech2024", "tasks": {"task_1": {"system": "text_functionals"}}},
 }
 NETWORK = {
     "family": "text_classifier", "model": "results/models/x", "transcripts": "given",
@@ -155,31 +189,114 @@ NETWORK = {
 }  # fmt: skip
 
 
+def handed_in(task="task_1", trained_on="all_labelled", **named):
+    return {
+        "format": "emospeech2024",
+        "trained_on": trained_on,
+        "tasks": {task: {"system": "text_functionals"} | named},
+    }
+
+
+HELD_OUT = {"protocol": "stratified_k_fold", "dev": "next_fold"}
+GIVEN = {
+    "family": "given", "file": "x.csv", "values": "logits", "train_prior": "uniform",
+}  # fmt: skip
+BOTH = {
+    "systems": {"text_functionals": STUDY["systems"]["text_functionals"], "theirs": GIVEN},
+    "fusions": {"both": {"method": "mean", "systems": ["text_functionals", "theirs"]}},
+}
+REBALANCED = {"submission": handed_in(stage="rebalanced"), "prior": {"target": "bbse"}}
+
+
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
         ({"labels": {}}, "`labels.unlabelled` is 'fail'; set it to 'drop'"),
         (
-            {"submission": {"format": "emospeech2024", "tasks": {"task_1": "svm"}}},
-            "is 'svm', which",
+            {"submission": handed_in(system="svm")},
+            "task_1 is 'svm' at stage 'raw', which is no system that predicts categories; there are "
+            "text_functionals",
         ),
-        ({"corpora": {"demo": {"source": "demo"}}}, "which is none of the corpora"),
+        ({"corpora": {"demo": {"source": "demo"}}}, "that is none of the corpora"),
         (
             {"classes": ["happy", "fear"], "labels": {"unlabelled": "drop"}},
             "class 'happy' is no label of emospeech2024",
         ),
         (
-            {
-                "systems": {"text_functionals": NETWORK},
-                "folds": {"protocol": "stratified_k_fold", "dev": "next_fold"},
-            },
+            {"systems": {"text_functionals": NETWORK}, "folds": HELD_OUT},
             "chooses its epoch on dev rows, and training on all labelled rows leaves none",
+        ),
+        (
+            {"submission": handed_in("categories")},
+            "emospeech2024 has no task 'categories'; it has task_1, task_2",
+        ),
+        (
+            {"submission": handed_in(stage="fused")},
+            "is 'text_functionals' at stage 'fused', which is no fusion of categories; there are none",
+        ),
+        (BOTH | {"submission": handed_in(system="theirs")}, "theirs is given, and only what is"),
+        (
+            BOTH | {"submission": handed_in(system="both", stage="fused")},
+            "theirs is given, and only what is trained here can predict",
+        ),
+        (
+            {"submission": handed_in(stage="calibrated"), "calibration": None},
+            "task_1.stage is 'calibrated', but the study has no 'calibration'",
+        ),
+        (REBALANCED | {"folds": HELD_OUT}, "which needs dev rows, and training on all labelled"),
+        (
+            {"submission": handed_in(trained_on="train")},
+            "is 'train', but the study has 5 folds, and no one system is that of all",
         ),
     ],
 )
 def test_what_would_fail_after_hours_of_training_is_refused_before(changes, fault):
-    with pytest.raises(ValueError, match=fault):
+    with pytest.raises(ValueError, match=re.escape(fault)):
         StudyConfig.model_validate(STUDY | changes)
+
+
+ODYSSEY = yaml.safe_load((ROOT / "studies/odyssey2024.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "named", "fault"),
+    [
+        (
+            {"scale": [1, 5]},
+            {},
+            "dominance from 1 to 7; `attributes` has arousal, valence, dominance",
+        ),
+        (
+            {"names": ["arousal", "valence"], "scale": [1, 7]},
+            {},
+            "has arousal, valence from 1 to 7",
+        ),
+        (
+            ODYSSEY["attributes"],
+            {"system": "llama2_7b_attributes", "stage": "rebalanced"},
+            "attributes.stage is 'rebalanced'; attributes are raw or fused",
+        ),
+        (ODYSSEY["attributes"], {"system": "interpolation"}, "which is no fusion of attributes"),
+    ],
+)
+def test_attributes_are_handed_in_on_the_scale_of_the_challenge(attributes, named, fault):
+    tasks = {"attributes": ODYSSEY["submission"]["tasks"]["attributes"] | named}
+    submission = ODYSSEY["submission"] | {"tasks": tasks}
+    changes = {"attributes": attributes, "submission": submission}
+    with pytest.raises(ValueError, match=re.escape(fault)):
+        StudyConfig.model_validate(ODYSSEY | changes)
+
+
+def test_a_network_that_chose_its_epoch_is_handed_in_as_the_one_fold_trained_it():
+    """TalTech's way: dev rows choose epochs and weights, so nothing may train on them afterwards."""
+    systems = {name: dict(system) for name, system in ODYSSEY["systems"].items()}
+    llama = systems["llama2_7b"]
+    llama["training"] = llama["training"] | {"select": "best"}
+    study = StudyConfig.model_validate(ODYSSEY | {"systems": systems})
+    assert members(study, "categories") == ["wav2vec2_bert_lda", "llama2_7b"]
+    once_more = ODYSSEY["submission"] | {"trained_on": "all_labelled"}
+    with pytest.raises(ValueError, match="llama2_7b chooses its epoch on dev rows"):
+        StudyConfig.model_validate(ODYSSEY | {"systems": systems, "submission": once_more})
 
 
 def test_a_contrast_hands_in_nothing():
@@ -192,8 +309,55 @@ def test_a_submission_is_asked_for_where_a_study_has_one():
     config = {"studies": ["emospeech2024", "demo"], "paths": {"emospeech2024": "/x"}}
     plan = Plan(*load(config, ROOT / "studies"), scripts=ROOT / "workflow/scripts")
     assert plan.submissions() == ["results/emospeech2024/submission/results.csv"]
-    (final,) = plan.finals("emospeech2024")
-    assert final == "results/emospeech2024/seed-1/systems/gemma/fold-final"
+    inputs = plan.submission_inputs(SimpleNamespace(study="emospeech2024", file="results"))
+    assert inputs["utterances"] == "results/emospeech2024/final_utterances.parquet"
+    assert inputs["systems"] == ["results/emospeech2024/seed-1/systems/gemma/fold-final"]
+    assert not any(inputs[kind] for kind in ("calibrations", "fusions", "dev"))
+
+
+def planned(study, file="results", **tasks):
+    changes = {"submission": study["submission"] | {"tasks": tasks}} if tasks else {}
+    site = SiteConfig.model_validate(
+        {"studies": ["x"], "paths": {"emospeech2024": "/x", "msp_podcast": "/x"}}
+    )
+    found = StudyConfig.model_validate(study | changes)
+    plan = Plan(site, {"x": found}, scripts=ROOT / "workflow/scripts")
+    return plan, plan.submission_inputs(SimpleNamespace(study="x", file=file))
+
+
+def test_what_systems_are_calibrated_and_fused_with_is_fitted_first():
+    """Every stage before: a raw one needs nothing, a fused one what its systems need."""
+    study = yaml.safe_load((ROOT / "studies/emospeech2024.yaml").read_text(encoding="utf-8"))
+    base = "results/x/seed-1"
+    fused = {"system": "texts", "stage": "fused"}
+    plan, inputs = planned(study, task_1=fused, task_2={"system": "text_words"})
+    texts = study["fusions"]["texts"]["systems"]
+    assert inputs["systems"] == [f"{base}/systems/{name}/fold-final" for name in texts]
+    assert inputs["calibrations"] == [f"{base}/calibrations/{name}.json" for name in texts]
+    assert inputs["fusions"] == [f"{base}/fusions/texts.json"]
+    settings = json.loads(plan.submission_settings(SimpleNamespace(study="x", file="results")))
+    assert settings["tasks"]["task_1"]["stage"] == "rebalanced", "the fusion's own"
+    assert settings["tasks"]["task_2"]["stage"] == "raw"
+
+
+def test_the_one_folds_networks_are_asked_once_more_and_not_trained():
+    plan, inputs = planned(ODYSSEY | {"prior": {"target": "bbse"}}, file="categories")
+    base = "results/x/seed-1"
+    assert inputs["utterances"] == "results/x/hidden_utterances.parquet"
+    assert inputs["systems"] == [
+        f"{base}/systems/{name}/hidden" for name in ("wav2vec2_bert_lda", "llama2_7b")
+    ]
+    assert inputs["dev"][0] == f"{base}/posteriors/raw/wav2vec2_bert_lda.parquet"
+    backend = plan.hidden_inputs(SimpleNamespace(study="x", seed="1", system="wav2vec2_bert_lda"))
+    assert backend["system"] == f"{base}/systems/wav2vec2_bert_lda/fold-0"
+    embedded = [f"{base}/systems/wav2vec2_bert/embeddings-{x}.parquet" for x in ("0", "hidden")]
+    assert backend["embeddings"] == embedded
+    network = SimpleNamespace(study="x", seed="1", system="wav2vec2_bert", fold="hidden")
+    inputs = plan.embedding_inputs(network)
+    assert inputs["system"] == f"{base}/systems/wav2vec2_bert/fold-0"
+    assert inputs["folds"] == "results/x/hidden_folds.parquet"
+    attributes = plan.submission_inputs(SimpleNamespace(study="x", file="attributes"))
+    assert attributes["fusions"] == [f"{base}/attribute_fusions/attributes.json"]
 
 
 def test_a_backend_on_embeddings_has_a_final_network_of_its_own(tmp_path):
@@ -205,7 +369,7 @@ def test_a_backend_on_embeddings_has_a_final_network_of_its_own(tmp_path):
     changes = {
         "systems": systems,
         "paper_values": [],
-        "submission": STUDY["submission"] | {"tasks": {"task_2": "lda"}},
+        "submission": STUDY["submission"] | {"tasks": {"task_2": {"system": "lda"}}},
     }
     study = StudyConfig.model_validate(STUDY | changes)
     site = SiteConfig.model_validate({"studies": ["x"], "paths": {"emospeech2024": "/x"}})

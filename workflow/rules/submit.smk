@@ -1,5 +1,5 @@
-# What a study hands in to a challenge: systems trained once more, on all that has a label, predict
-# what has none. train_fold does both, as fold 'final'.
+# What a study hands in to a challenge. Who predicts what has no label is either trained once more, on
+# all that has one (train_fold does both, as fold 'final'), or is the system of the study's one fold.
 
 
 rule assign_final:
@@ -23,21 +23,67 @@ rule assign_final:
         "../scripts/assign_final.py"
 
 
-rule write_submission:
+rule select_hidden:
     input:
-        utterances="results/{study}/final_utterances.parquet",
-        final=lambda w: PLAN.finals(w.study),
+        PLAN.per_corpus("results/corpora/{corpus}/utterances.parquet"),
     output:
-        "results/{study}/submission/results.csv",
+        utterances="results/{study}/hidden_utterances.parquet",
+        folds="results/{study}/hidden_folds.parquet",
     log:
-        "results/{study}/logs/write_submission.log",
+        "results/{study}/logs/select_hidden.log",
     benchmark:
-        "results/{study}/benchmarks/write_submission.tsv"
+        "results/{study}/benchmarks/select_hidden.tsv"
     localrule: True
     conda:
         "../../envs/analysis.yaml"
     params:
-        settings=lambda w: PLAN.submission(w.study),
+        settings=lambda w: PLAN.settings(w.study, "keep"),
+        code=PLAN.code("select_hidden.py"),
+    script:
+        "../scripts/select_hidden.py"
+
+
+rule predict_hidden:
+    input:
+        unpack(PLAN.hidden_inputs),
+    output:
+        directory("results/{study}/seed-{seed}/systems/{system}/hidden"),
+    log:
+        "results/{study}/logs/predict_hidden/{system}-seed-{seed}.log",
+    benchmark:
+        "results/{study}/benchmarks/predict_hidden.{system}-seed-{seed}.tsv"
+    conda:
+        "../../envs/train.yaml"
+    threads: 1
+    resources:
+        gpu=lambda w: int(PLAN.system(w.study, w.system).resources == "gpu"),
+        mem_mb=lambda w, attempt: 16_000 * attempt,
+        runtime=lambda w, attempt: 120 * attempt,
+    params:
+        settings=PLAN.system_settings,
+        code=lambda w: PLAN.code(
+            "predict_hidden.py", f"serflow.systems.{PLAN.system(w.study, w.system).family}"
+        ),
+    script:
+        "../scripts/predict_hidden.py"
+
+
+rule write_submission:
+    input:
+        unpack(PLAN.submission_inputs),
+    output:
+        "results/{study}/submission/{file}.csv",
+    log:
+        "results/{study}/logs/write_submission/{file}.log",
+    benchmark:
+        "results/{study}/benchmarks/write_submission.{file}.tsv"
+    wildcard_constraints:
+        file="[a-z]+",
+    localrule: True
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        settings=PLAN.submission_settings,
         code=PLAN.code("write_submission.py"),
     script:
         "../scripts/write_submission.py"

@@ -67,6 +67,8 @@ rule embed_fold:
         "results/{study}/logs/embed_fold/{system}-seed-{seed}-fold-{fold}.log",
     benchmark:
         "results/{study}/benchmarks/embed_fold.{system}-seed-{seed}-fold-{fold}.tsv"
+    wildcard_constraints:
+        fold=r"\d+|final|hidden",
     conda:
         "../../envs/train.yaml"
     threads: 1

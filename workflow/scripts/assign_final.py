@@ -3,7 +3,8 @@
 import pandas as pd
 
 from serflow import job
-from serflow.final_fold import final_fold
+from serflow.config.submission import FINAL
+from serflow.final_fold import fold_beside, hidden_rows
 from serflow.labels import keep_rows
 from serflow.tables import FOLDS, UTTERANCES
 
@@ -11,7 +12,8 @@ from serflow.tables import FOLDS, UTTERANCES
 def main(smk, settings):
     corpora = [UTTERANCES.read(path) for path in smk.input.corpora]
     kept, _ = keep_rows(pd.concat(corpora, ignore_index=True), settings["keep"])
-    rows, folds = final_fold(UTTERANCES.read(smk.input.utterances), kept)
+    labelled = UTTERANCES.read(smk.input.utterances)
+    rows, folds = fold_beside(labelled, hidden_rows(kept), FINAL)
     UTTERANCES.write(rows, smk.output.utterances)
     FOLDS.write(folds, smk.output.folds)
 

@@ -25,6 +25,32 @@ from serflow.rebalancing import target_prior
 from serflow.stacking import METHODS as FUSIONS
 
 
+def at_stage(
+    predictions: Predictions,
+    stage: Literal["raw", "calibrated", "rebalanced"],
+    calibration: Mapping[str, Any] | None,
+    target: Literal["uniform", "em", "bbse"] | Mapping[str, float],
+    dev: Posteriors | None = None,
+) -> Predictions:
+    """Take the raw predictions of one system to a later stage.
+
+    Parameters
+    ----------
+    predictions : Predictions
+    stage : {"raw", "calibrated", "rebalanced"}
+    calibration : mapping or None
+        What `calibrated` takes, where the study has a calibration: what is rebalanced is calibrated
+        before.
+    target, dev
+        As of `rebalanced`.
+    """
+    if stage == "raw":
+        return predictions
+    if calibration is not None:
+        predictions = calibrated(predictions, calibration)
+    return rebalanced(predictions, target, dev) if stage == "rebalanced" else predictions
+
+
 def calibrated(predictions: Predictions, learnt: Mapping[str, Any]) -> Predictions:
     """Calibrate the predictions of one system.
 
@@ -74,14 +100,16 @@ def rebalanced(
     target : "uniform", "em", "bbse" or mapping of class to probability
         As of `serflow.rebalancing.rebalance`; an estimate looks at all the predictions at once.
     dev : Posteriors, optional
-        For "bbse": the same system at the same stage, of rows that have labels and that it was not
-        trained on.
+        For "bbse": the same system's table of the same stage, of which the dev rows are read.
 
     Raises
     ------
     UserError
         If the predictions cannot be moved, or the prior not be estimated.
     """
+    if dev is not None:
+        chosen = dev.rows["role"] == "dev"
+        dev = replace(dev, rows=dev.rows[chosen], log_proba=dev.log_proba[chosen])
     try:
         prior = target_prior(
             target, predictions.classes, predictions.log_proba, predictions.prior, dev
@@ -161,6 +189,14 @@ def fused_attributes(systems: Mapping[str, Attributes], learnt: Mapping[str, Any
         raise UserError(f"fusion {name}: {error}") from None
     predicted = fusion.predict(stack).clip(first.scale.low, first.scale.high)
     return replace(first, rows=rows.assign(system=name), predicted=predicted)
+
+
+def answers(table: Predictions | Attributes) -> dict[str, Any]:
+    """What is handed in, by utterance id: the most probable class, or attribute -> value."""
+    if isinstance(table, Predictions):
+        return table.hypotheses.to_dict()
+    values = [dict(zip(table.scale.names, row, strict=True)) for row in table.predicted.tolist()]
+    return dict(zip(table.rows["utterance_id"], values, strict=True))
 
 
 def _name(predictions: Predictions) -> str:

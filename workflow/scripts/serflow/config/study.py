@@ -20,11 +20,12 @@ from serflow.config.families.prompted_lm import PromptedLmConfig
 from serflow.config.families.speech_classifier import SpeechClassifierConfig
 from serflow.config.families.text_classifier import TextClassifierConfig
 from serflow.config.families.text_functionals import TextFunctionalsConfig
+from serflow.config.families.training import chooses_on_dev
 from serflow.config.folds import FoldsConfig
 from serflow.config.fusions import AttributeFusion, CalibrationSettings, FusionConfig, PriorSettings
 from serflow.config.grids import POINT, points_of
 from serflow.config.labels import AttributeSettings, LabelSettings
-from serflow.config.submission import CHALLENGES, SubmissionSettings
+from serflow.config.submission import SubmissionSettings, check_submission, members
 
 # Between a study's name and that of one of its contrasts; no name holds it.
 CONTRAST = "."
@@ -96,8 +97,8 @@ class StudyConfig(Strict):
     paper_values: list[PaperValue] = []
     submission: SubmissionSettings | None = Field(
         None,
-        description="A file for a challenge, by systems that are trained once more on all labelled "
-        "rows, with the first of the seeds.",
+        description="Files for a challenge: predictions of the rows that have no label, with the "
+        "first of the seeds.",
     )
 
     @property
@@ -140,12 +141,13 @@ class StudyConfig(Strict):
             for key, contrast in self.contrasts.items()
             if not contrast.systems or set(contrast.systems) & set(systems)
         }
-        tasks = self.submission.tasks if self.submission else {}
-        tasks = {task: name for task, name in tasks.items() if name in systems}
-        submission = (
-            {"submission": {"format": self.submission.format, "tasks": tasks}} if tasks else {}
-        )
-        return self._of(systems, contrasts=contrasts, **{"submission": None} | submission)
+        tasks = {
+            task: named.model_dump()
+            for task, named in (self.submission.tasks if self.submission else {}).items()
+            if set(members(self, task)) <= set(systems)
+        }
+        submission = self.submission.model_dump() | {"tasks": tasks} if tasks else None
+        return self._of(systems, contrasts=contrasts, submission=submission)
 
     def _of(self, systems: list[str], **changes: Any) -> StudyConfig:
         """A study of these systems, with the fusions and the published values that are theirs."""
@@ -288,46 +290,6 @@ class StudyConfig(Strict):
                 f"{', '.join(known)}"
             )
 
-    def _check_submission(self) -> None:
-        challenge = self.submission.format
-        if challenge not in [corpus.source for corpus in self.corpora.values()]:
-            raise ValueError(f"submission.format is {challenge!r}, which is none of the corpora")
-        if self.labels.unlabelled != "drop":
-            raise ValueError(
-                "submission: what is handed in has no label, and `labels.unlabelled` is 'fail'; "
-                "set it to 'drop'"
-            )
-        astray = [label for label in self.classes if label not in CHALLENGES[challenge].labels]
-        if astray:
-            raise ValueError(
-                f"submission: class {astray[0]!r} is no label of {challenge}, which takes "
-                f"{', '.join(CHALLENGES[challenge].labels)}"
-            )
-        for task, name in self.submission.tasks.items():
-            able = self.predicts("categories")
-            if name not in able:
-                raise ValueError(
-                    f"submission.tasks.{task} is {name!r}, which is no system that predicts "
-                    f"categories; there are {', '.join(able)}"
-                )
-            if self.systems[name].family == "given":
-                raise ValueError(
-                    f"submission.tasks.{task}: {name} is given, and only what is trained here can "
-                    "predict the rows without a label"
-                )
-            grid = self.systems[name].grid
-            if grid and "model" in grid.over:
-                raise ValueError(
-                    f"submission.tasks.{task}: the grid of {name} chooses among models; hand in a "
-                    "system with one of them"
-                )
-            sources = [name, getattr(self.systems[name], "embeddings", name)]
-            if any(_chooses_on_dev(self.systems[source]) for source in sources):
-                raise ValueError(
-                    f"submission.tasks.{task}: {name} chooses its epoch on dev rows, and training "
-                    "on all labelled rows leaves none; set training.select: last"
-                )
-
     @model_validator(mode="after")
     def _hangs_together(self) -> StudyConfig:
         if len(set(self.classes)) < len(self.classes):
@@ -377,7 +339,7 @@ class StudyConfig(Strict):
                         f"systems.{name}.augmentation names corpus {corpus!r}, which is not one of "
                         f"'sounds': {known}"
                     )
-            if _chooses_on_dev(system) and not self.has_dev:
+            if chooses_on_dev(system) and not self.has_dev:
                 raise ValueError(
                     f"systems.{name}.training.select is 'best', but folds have no dev rows "
                     "to choose an epoch on; set folds.dev, or select: last"
@@ -410,7 +372,7 @@ class StudyConfig(Strict):
         if both:
             raise ValueError(f"fusions and attribute_fusions both have {both[0]!r}")
         if self.submission is not None:
-            self._check_submission()
+            check_submission(self)
         for name, contrast in self.contrasts.items():
             unknown = [s for s in contrast.systems if s not in self.systems]
             if unknown:
@@ -452,12 +414,6 @@ class StudyConfig(Strict):
             if not (abs(total - 1) <= 1e-6 and min(self.prior.target.values()) >= 0):
                 raise ValueError(f"prior.target must be non-negative and sum to 1, not {total:g}")
         return self
-
-
-def _chooses_on_dev(system: SystemConfig) -> bool:
-    """Whether a system needs dev rows to choose an epoch."""
-    trainings = [getattr(x, "training", None) for x in getattr(system, "phases", [system])]
-    return any(training is not None and training.select == "best" for training in trainings)
 
 
 def _mixed_in(system: SystemConfig) -> list[str]:

@@ -13,12 +13,12 @@ from serflow.config.study import StudyConfig
 from serflow.plan.corpora import Corpora
 from serflow.plan.given import Given
 from serflow.plan.results import Results
-from serflow.plan.trainings import Trainings
+from serflow.plan.submissions import Submissions
 
 __all__ = ["Plan"]
 
 
-class Plan(Trainings, Corpora, Given, Results):
+class Plan(Submissions, Corpora, Given, Results):
     """The settings of one run, seen from the rules, one part a stage; parameters as of `Settings`."""
 
     def __init__(self, site: SiteConfig, studies: dict[str, StudyConfig], scripts: Path) -> None:

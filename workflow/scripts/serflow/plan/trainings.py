@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from serflow.config.grids import name_of, points_of
-from serflow.config.submission import FINAL
+from serflow.config.submission import FINAL, HIDDEN
 from serflow.digests import canonical
 from serflow.plan.models import encoder_key
 from serflow.plan.transcriptions import Transcriptions
@@ -25,7 +25,8 @@ class Trainings(Transcriptions):
         """Input function: the tables that a system's family asks for, of the study's corpora."""
         study = self.studies[wildcards.study]
         system = self.system(wildcards.study, wildcards.system)
-        rows = f"results/{wildcards.study}/" + ("final_" if wildcards.fold == FINAL else "")
+        apart = f"{wildcards.fold}_" if wildcards.fold in (FINAL, HIDDEN) else ""
+        rows = f"results/{wildcards.study}/{apart}"
         inputs: dict[str, str | list[str]] = {
             "utterances": f"{rows}utterances.parquet",
             "folds": f"{rows}folds.parquet",
@@ -60,10 +61,13 @@ class Trainings(Transcriptions):
     def embedding_inputs(self, wildcards: Any) -> dict[str, str | list[str]]:
         """Input function: a fold's trained system, and the utterances to embed with it."""
         base = f"results/{wildcards.study}/seed-{wildcards.seed}/systems/{wildcards.system}"
+        fold = wildcards.fold
+        if fold == HIDDEN:  # as the study's only fold has trained it
+            (fold,) = self.studies[wildcards.study].folds.names()
         inputs = {name: self.fold_inputs(wildcards)[name] for name in ("folds", "models")}
         corpora = [f"results/corpora/{name}" for name in self.studies[wildcards.study].corpora]
         return {
-            "system": f"{base}/fold-{wildcards.fold}",
+            "system": f"{base}/fold-{fold}",
             "samples": [f"{corpus}/audio.i16" for corpus in corpora],
             "index": [f"{corpus}/audio.parquet" for corpus in corpora],
             **inputs,
@@ -118,22 +122,3 @@ class Trainings(Transcriptions):
         """Input function: the folders of one fold of all points of a grid."""
         folder = f"fold-{wildcards.fold}"
         return [path for path in self.grid_points(wildcards) if Path(path).name == folder]
-
-    def finals(self, study: str) -> list[str]:
-        """What a submission is written from: systems trained on all labelled rows, task by task."""
-        config = self.studies[study]
-        base = f"results/{study}/seed-{config.seeds[0]}/systems"
-        tasks = sorted(config.submission.tasks.items())
-        return [f"{base}/{system}/fold-{FINAL}" for _, system in tasks]
-
-    def submission(self, study: str) -> str:
-        """The settings of a study's submission: its tasks, in the order of `finals`."""
-        return canonical({"tasks": sorted(self.studies[study].submission.tasks)})
-
-    def submissions(self) -> list[str]:
-        """The files that the studies of this run hand in."""
-        return [
-            f"results/{study}/submission/results.csv"
-            for study in self.site.studies
-            if self.studies[study].submission
-        ]

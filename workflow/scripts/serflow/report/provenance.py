@@ -69,8 +69,11 @@ MODELS = {
 # Files of a corpus that are listed one by one.
 _LISTED = 12
 
+# Jobs of a submission, which the page says nothing of.
+HANDED_IN = ("assign_final", "select_hidden", "predict_hidden", "write_submission")
+
 # What follows the rule in the name of a benchmark file.
-_JOB = re.compile(r"(?P<name>.+)-seed-(?P<seed>\d+)(?:-fold-(?P<fold>\d+|final))?")
+_JOB = re.compile(r"(?P<name>.+)-seed-(?P<seed>\d+)(?:-fold-(?P<fold>\d+|final|hidden))?")
 
 
 @dataclass(frozen=True)
@@ -360,7 +363,7 @@ def _belongs(rule: str, rest: str, config: StudyConfig, folder: Path) -> bool:
 
     `folder` is that of the models, a corpus or the study.
     """
-    if rule in ("write_report", "write_tables", "assign_final", "write_submission"):
+    if rule in ("write_report", "write_tables", *HANDED_IN):
         return False
     if folder.name == "models":
         return rule in MODELS and _uses_model(config, MODELS[rule])

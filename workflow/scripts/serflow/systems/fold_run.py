@@ -160,6 +160,13 @@ def train_and_score(
     """
     dev = fold.examples("dev")
     system.fit(fold.examples("train"), dev if len(dev) else None)
+    return score(system, name, fold, seed, system_digest)
+
+
+def score(
+    system: System, name: str, fold: Fold, seed: int, system_digest: str
+) -> dict[str, Posteriors | Predictions | Attributes]:
+    """Predict the dev and test rows of a fold with a trained system, as `train_and_score` does."""
     predicted = system.predict(fold.examples("dev", "test").without_labels())
     rows = fold.rows[fold.rows["role"].isin(["dev", "test"])]
     rows = rows.assign(system=name).reset_index(drop=True)

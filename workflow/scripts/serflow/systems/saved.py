@@ -15,7 +15,7 @@ from serflow.attributes import Scale
 from serflow.context import Context
 from serflow.errors import UserError
 from serflow.files import write_text
-from serflow.systems.interface import System
+from serflow.systems.interface import Examples, System, build
 
 RECORD, WEIGHTS = "system.json", "trained.safetensors"
 
@@ -66,14 +66,56 @@ def load(folder: Path, models: Sequence[str] = (), threads: int = 1) -> System:
     UserError
         The folder holds no system, or one of a family that is not stored.
     """
+    record = _read_record(folder)
+    settings = record["settings"] | ({"model": models[0]} if models else {})
+    family = import_module(f"serflow.systems.{settings['family']}")
+    if not hasattr(family, "load"):
+        raise UserError(
+            f"{folder}: systems of the family {settings['family']} are not stored, as they are "
+            "fitted in seconds"
+        )
+    system = family.load(settings, _context(record, folder, threads), folder)
+    system.train_prior_ = np.array(record["train_prior"])
+    return system
+
+
+def load_or_fit(
+    folder: Path, train: Examples, models: Sequence[str] = (), threads: int = 1
+) -> System:
+    """The system that a folder holds, fitted again if it is of a family that is not stored.
+
+    Parameters
+    ----------
+    folder : Path
+    train : Examples
+        The rows that it was trained on, with its inputs; read by those families alone, none of
+        which looks at dev rows.
+    models, threads
+        As of `load`.
+
+    Raises
+    ------
+    UserError
+        The folder holds no system.
+    """
+    record = _read_record(folder)
+    family = record["settings"]["family"]
+    if hasattr(import_module(f"serflow.systems.{family}"), "load"):
+        return load(folder, models, threads)
+    return build(family, record["settings"], _context(record, folder, threads)).fit(train, None)
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
             f"{folder} holds no trained system ({error}); expected {RECORD}. Train it anew."
         ) from None
-    settings = record["settings"] | ({"model": models[0]} if models else {})
-    context = Context(
+
+
+def _context(record: dict[str, Any], folder: Path, threads: int) -> Context:
+    return Context(
         record["classes"],
         record["seed"],
         folder,
@@ -81,12 +123,3 @@ def load(folder: Path, models: Sequence[str] = (), threads: int = 1) -> System:
         train_only=record["train_only"],
         scale=record["scale"] and Scale(**record["scale"]),
     )
-    family = import_module(f"serflow.systems.{settings['family']}")
-    if not hasattr(family, "load"):
-        raise UserError(
-            f"{folder}: systems of the family {settings['family']} are not stored, as they are "
-            "fitted in seconds"
-        )
-    system = family.load(settings, context, folder)
-    system.train_prior_ = np.array(record["train_prior"])
-    return system

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -83,3 +83,9 @@ def check_quantisation(quantisation: str, adaptation: str) -> None:
         raise ValueError(
             "weights in 4 bits cannot be trained themselves: set adaptation to 'lora' (or 'frozen')"
         )
+
+
+def chooses_on_dev(system: Any) -> bool:
+    """Whether a system of any family needs dev rows to choose an epoch."""
+    trainings = [getattr(x, "training", None) for x in getattr(system, "phases", [system])]
+    return any(training is not None and training.select == "best" for training in trainings)
