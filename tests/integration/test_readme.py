@@ -54,4 +54,6 @@ def test_the_own_corpus_of_the_readme_runs_to_its_report(tmp_path):
     assert "Report: results/mine/report.html" in done.stdout
     scores = SCORES.read(folder / "results/mine/scores.parquet")
     assert set(scores["system"]) == {"svm", "lda", "both"}
-    assert (scores["n"] == 60).all()
+    assert (scores.loc[scores["scope"] == "pooled", "n"] == 60).all()
+    fold = scores["scope"].str.fullmatch(r"fold \d+")
+    assert (scores.loc[fold, "n"] == 12).all()
