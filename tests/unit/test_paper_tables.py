@@ -84,16 +84,21 @@ def test_rows_are_in_reading_order(found):
     ]  # fmt: skip
 
 
-def test_seeds_are_averaged_and_no_seeds_interval_is_printed():
+def test_seeds_are_averaged_and_resampled_and_no_seeds_own_interval_is_printed():
     several = scores((1, 2, 3))
     table = paper_table("my_study", several)
     one = several[(several["metric"] == "uar") & (several["system"] == "svm")]
     one = one[one["role"] == "test"]["value"]
     row = table.cells.query("system == 'svm' and metric == 'UA' and rows == 'test'").iloc[0]
     assert row["value"] == f"{one.mean():.3f}"
-    assert row["interval"] == f"± {one.std():.3f}"
+    spread, low, high = re.fullmatch(r"± (.*) \[(.*), (.*)\]", row["interval"]).groups()
+    assert spread == f"{one.std():.3f}"
+    # One draw in 27 takes one seed three times: more often than 2.5 %.
+    assert (low, high) == (f"{one.min():.3f}", f"{one.max():.3f}")
     assert table.notes[0] == ("", "± is the standard deviation over 3 seeds.")
-    assert not [text for mark, text in table.notes if text.startswith("Interval")]
+    assert [text for _, text in table.notes if text.startswith("Interval")] == [
+        "Interval: 95% percentile bootstrap over 3 seeds, 2000 resamples."
+    ]
 
 
 def test_transcripts_are_scored_once_and_keep_their_interval_beside_seeds():

@@ -12,6 +12,8 @@ from scipy.special import log_softmax
 from serflow.log_posteriors import LOG_FLOOR, SUM_TOLERANCE
 from serflow.metrics import class_indices
 
+BLOCK = 2048  # utterances
+
 Stack = Sequence[ArrayLike] | NDArray
 
 
@@ -76,9 +78,17 @@ def check_stack(stack: Stack, n_systems: int | None = None) -> Checked:
         raise ValueError(f"{len(systems)} systems to fuse; the fusion was fitted on {n_systems}")
     given = isinstance(stack, np.ndarray) and stack.dtype == np.float64
     logs = stack if given else np.stack(systems)
+    n_systems, n, n_classes = logs.shape
+    probabilities = np.empty((n_systems, n_classes, n))
+    sums = np.empty((n_systems, n))
+    # Block by block within the processor's cache: fresh memory for all of it takes longer than exp.
+    block = np.empty((n_systems, min(BLOCK, n), n_classes))
     with np.errstate(over="ignore"):
-        probabilities = np.ascontiguousarray(np.exp(logs).transpose(0, 2, 1))
-    sums = probabilities.sum(axis=1)
+        for start in range(0, n, BLOCK):
+            rows = slice(start, start + BLOCK)
+            found = np.exp(logs[:, rows], out=block[:, : min(BLOCK, n - start)])
+            probabilities[:, :, rows] = found.transpose(0, 2, 1)
+            probabilities[:, :, rows].sum(axis=1, out=sums[:, rows])
     wrong = ~(np.abs(sums - 1) <= SUM_TOLERANCE)  # NaN compares false
     if wrong.any():
         s, row = np.argwhere(wrong)[0]

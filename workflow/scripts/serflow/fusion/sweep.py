@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MARGIN = 1e-12  # scores closer than this are equal: rounding must not make a crossing
+BLOCK = 16_384  # utterances looked at together
 NEAR = 1e-9  # of a grid step: crossings that close to a grid point are looked at one by one
 
 
@@ -107,35 +108,44 @@ def confusions_along(
     [[1, 0], [0, 1], [0, 1]]
     """
     n_classes = len(start)
-    size = (steps + 1) * n_classes**2
+    changes = np.zeros((steps + 1) * n_classes**2, dtype=np.int64)
+    # Block by block within the processor's cache: fresh memory for all of it takes longer than
+    # the work.
+    for begin in range(0, len(reference), BLOCK):
+        rows = slice(begin, begin + BLOCK)
+        _add_changes(changes, start[:, rows], end[:, rows], reference[rows], steps)
+    return changes.reshape(steps + 1, n_classes, n_classes).cumsum(axis=0)
+
+
+def _add_changes(
+    changes: NDArray[np.int64], start: NDArray, end: NDArray, reference: NDArray, steps: int
+) -> None:
+    """Add to each cell of confusion counts how it changes from one point to the next."""
+    n_classes, size = len(start), len(changes)
     first, last = best_classes(start), best_classes(end)
+    changes += _cells(0, reference, first, n_classes, size)
     moving = np.flatnonzero(first != last)
-    changes = _cells(0, reference, first, n_classes, size)
-    apart = None
-    if moving.size:
-        start, end = start.take(moving, axis=1), end.take(moving, axis=1)
-        found = crossings(start, end, first[moving], last[moving])
-        position = found.where * steps
-        beside = np.abs(position - np.rint(position)) < NEAR
-        if beside.any():
-            # At a grid point itself, equal scores go to the first class, as everywhere: rows that
-            # cross there are evaluated point by point.
-            apart = np.unique(found.row[beside])
-            kept = ~np.isin(found.row, apart)
-            found, position = Crossings(*(values[kept] for values in found)), position[kept]
-            changes -= _cells(0, reference[moving[apart]], first[moving[apart]], n_classes, size)
-        cell = (
-            np.ceil(position).astype(np.int64) * n_classes + reference[moving[found.row]]
-        ) * n_classes
-        changes += np.bincount(cell + found.new, minlength=size)
-        changes -= np.bincount(cell + found.old, minlength=size)
-    counts = changes.reshape(steps + 1, n_classes, n_classes).cumsum(axis=0)
-    if apart is not None:
-        start, end, own = start[:, apart], end[:, apart], reference[moving[apart]]
-        for i, share in enumerate(np.linspace(0, 1, steps + 1)):
-            winner = best_classes((1 - share) * start + share * end)
-            counts[i] += _cells(0, own, winner, n_classes, n_classes**2).reshape(n_classes, -1)
-    return counts
+    if not moving.size:
+        return
+    start, end = start.take(moving, axis=1), end.take(moving, axis=1)
+    found = crossings(start, end, first[moving], last[moving])
+    position = found.where * steps
+    beside = np.abs(position - np.rint(position)) < NEAR
+    if beside.any():
+        # At a grid point itself, equal scores go to the first class, as everywhere: rows that
+        # cross there are evaluated point by point.
+        apart = np.unique(found.row[beside])
+        kept = ~np.isin(found.row, apart)
+        found, position = Crossings(*(values[kept] for values in found)), position[kept]
+        own, before = reference[moving[apart]], first[moving[apart]]
+        for point, share in enumerate(np.linspace(0, 1, steps + 1)):
+            winner = best_classes((1 - share) * start[:, apart] + share * end[:, apart])
+            changes += _cells(point, own, winner, n_classes, size)
+            changes -= _cells(point, own, before, n_classes, size)
+            before = winner
+    point, own = np.ceil(position).astype(np.int64), reference[moving[found.row]]
+    changes += _cells(point, own, found.new, n_classes, size)
+    changes -= _cells(point, own, found.old, n_classes, size)
 
 
 def confusions_between(

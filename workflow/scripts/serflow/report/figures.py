@@ -207,10 +207,9 @@ def _is_pair(run: dict) -> bool:
 
 
 def _ends(score) -> tuple[float, float]:
-    if not np.isnan(score.low):
+    if np.isnan(score.sd):
         return score.low, score.high
-    sd = 0.0 if np.isnan(score.sd) else score.sd
-    return score.value - sd, score.value + sd
+    return score.value - score.sd, score.value + score.sd
 
 
 def _limits(results: Results, metrics: tuple[str, ...]) -> tuple[float, float]:

@@ -67,10 +67,9 @@ def difference_spread(row: Any) -> str:
 
 
 def spread(score: Any) -> str:
-    """Interval of one seed, or standard deviation over seeds; empty where there is neither."""
-    if not pd.isna(score.low):
-        return interval(score.low, score.high)
-    return "" if pd.isna(score.sd) else f"± {number(score.sd)}"
+    """Standard deviation over seeds, where there are several, and interval, where there is one."""
+    parts = [] if pd.isna(score.sd) else [f"± {number(score.sd)}"]
+    return " ".join(parts + ([] if pd.isna(score.low) else [interval(score.low, score.high)]))
 
 
 def with_spread(score: Any) -> str:

@@ -11,7 +11,8 @@ from serflow.concordance import TITLES
 from serflow.equal_error import EER
 from serflow.metrics import METRICS
 from serflow.reliability import RELIABILITY
-from serflow.report.formats import DASH, MINUS, interval, number, plural
+from serflow.report.formats import DASH, MINUS, number, plural
+from serflow.report.headline import spread
 from serflow.report.results import STAGES, means_over_seeds
 
 NAMES = {m.name: m.title for m in [*METRICS.values(), EER, *RELIABILITY.values()]} | TITLES
@@ -117,7 +118,7 @@ def paper_table(study: str, scores: pd.DataFrame) -> PaperTable:
     cells = pd.DataFrame({KEYS[key]: rows[key] for key in KEYS if key in rows})
     cells["metric"] = [NAMES.get(name, name.upper()) for name in rows["metric"]]
     cells["value"] = rows["value"].map(number)
-    cells["interval"] = [_spread(row) for row in rows.itertuples()]
+    cells["interval"] = [spread(row) or DASH for row in rows.itertuples()]
     cells["n"] = rows["n"].astype(str)
     cells["published"] = [DASH if pd.isna(x) else f"{x:g}" for x in rows["paper"]]
     cells["source"] = [sources.get(text, DASH) for text in rows["paper_source"]]
@@ -166,9 +167,3 @@ def _letter(i: int) -> str:
     """1 is a, 26 is z, 27 is aa."""
     before, last = divmod(i - 1, 26)
     return (_letter(before) if before else "") + "abcdefghijklmnopqrstuvwxyz"[last]
-
-
-def _spread(row) -> str:
-    if not pd.isna(row.low):
-        return interval(row.low, row.high)
-    return DASH if pd.isna(row.sd) else f"± {number(row.sd)}"

@@ -14,12 +14,14 @@ import pandas as pd
 
 from serflow.attributes import Attributes, read_attributes
 from serflow.config.study import CONTRAST, StudyConfig
+from serflow.fold_intervals import mean_interval
 from serflow.leakage.audit import AUDIT
 from serflow.posteriors import Posteriors, read_posteriors
 from serflow.tables import COMPARISONS, FOLDS, SCORES, SKIPPED, TRANSCRIPTS, UTTERANCES
 
 STAGES = ("raw", "calibrated", "rebalanced", "fused")
 CELL = ["system", "stage", "role", "scope", "metric", "label", "hypothesis"]
+RESAMPLES = 2_000  # of seeds: there are few, so that more would find the same ends
 
 
 @dataclass(frozen=True)
@@ -204,8 +206,9 @@ def _pooled(scores: pd.DataFrame) -> pd.DataFrame:
 def means_over_seeds(scores: pd.DataFrame) -> pd.DataFrame:
     """Scores over seeds: `value` is the mean, `sd` the standard deviation (n - 1).
 
-    With one seed, `low` and `high` are its interval; with several they are missing, as an
-    interval of one seed's test rows says nothing about the others. Indexed by `CELL`.
+    With one seed, `low` and `high` are its interval. With several they are the mean's, resampled
+    over seeds, as an interval of one seed's test rows says nothing about the others; cells of
+    confusion matrices have none then. Indexed by `CELL`.
     """
     frame = scores.groupby(CELL, sort=False, dropna=False).agg(
         value=("value", "mean"),
@@ -219,8 +222,14 @@ def means_over_seeds(scores: pd.DataFrame) -> pd.DataFrame:
         paper_source=("paper_source", "first"),
     )
     frame["paper"] = frame["paper"].astype(float)
-    if scores["seed"].nunique() > 1:
+    seeds = scores["seed"].nunique()
+    if seeds > 1:
         frame[["low", "high"]] = np.nan
+        frame["interval"] = f"95% percentile bootstrap over {seeds} seeds, {RESAMPLES} resamples"
+        shown = frame.index[frame.index.get_level_values("hypothesis") == ""]
+        values = scores.pivot(index="seed", columns=CELL, values="value")[shown]
+        found = mean_interval(values.to_numpy(), seed=0, resamples=RESAMPLES)
+        frame.loc[shown, "low"], frame.loc[shown, "high"] = found.low, found.high
     return frame
 
 

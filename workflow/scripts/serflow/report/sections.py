@@ -143,8 +143,9 @@ def spread_note(results: Results) -> str:
     """What stands behind the numbers."""
     if len(results.seeds) > 1:
         return (
-            f"Mean ± standard deviation (n {chr(0x2212)} 1) over {len(results.seeds)} seeds; each "
-            "seed's value and interval is in scores.csv."
+            f"Mean ± standard deviation (n {chr(0x2212)} 1) over {len(results.seeds)} seeds, and in "
+            f"brackets the mean's {results.means['interval'].iloc[0]}; each seed's value and interval "
+            "is in scores.csv."
         )
     return f"In brackets: {results.posterior_scores['interval'].iloc[0]}."
 
