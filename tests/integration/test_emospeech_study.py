@@ -64,7 +64,7 @@ def whole(tables, tmp_path_factory):
     for name, system in study["systems"].items():
         if name in TEXTS:
             continue
-        system |= {"model": model, "resources": "cpu"}
+        system |= {"model": model, "resources": "cpu-small"}
         if "training" in system:
             system["training"] = system["training"] | {"epochs": 1, "batch_size": 16}
             system["lora"] = system["lora"] | {"rank": 4, "alpha": 4}

@@ -37,7 +37,7 @@ def reduced(study: dict) -> dict:
     for system in study["systems"].values():
         system["head"] = system["head"] | {"hidden": 8}
         system["training"] = system["training"] | {"epochs": 2, "learning_rate": 1e-3}
-        system["resources"] = "cpu"
+        system["resources"] = "cpu-small"
     study["intervals"]["resamples"] = 200
     return study
 

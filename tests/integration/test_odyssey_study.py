@@ -46,11 +46,11 @@ def project(tmp_path_factory):
     speech = ("wav2vec2_bert", "wav2vec2_bert_attributes", "sonar")
     text = ("roberta", "roberta_attributes")
     for name in speech:
-        systems[name] |= {"model": str(base / "w2v"), "resources": "cpu"}
+        systems[name] |= {"model": str(base / "w2v"), "resources": "cpu-small"}
         systems[name]["lora"] |= {"rank": 4, "alpha": 4}
         systems[name]["head"] |= {"bottleneck": 8, "hidden": 24}
     for name in text:
-        systems[name] |= {"model": str(base / "roberta"), "resources": "cpu"}
+        systems[name] |= {"model": str(base / "roberta"), "resources": "cpu-small"}
     for name in (*speech, *text):
         phases = [systems[name], *systems[name].get("further_phases", [])]
         for phase in phases:

@@ -23,7 +23,7 @@ corpora:
     bad_audio: skip-and-report
 folds: {protocol: stratified_k_fold, k: 2}
 asr:
-  canary: {engine: canary, model: results/models/demo-canary/model.nemo, resources: cpu}
+  canary: {engine: canary, model: results/models/demo-canary/model.nemo, resources: cpu-small}
 systems: {svm: {family: functionals}}
 """
 FORMATS = {

@@ -238,7 +238,7 @@ def test_systems_that_differ_in_their_transcripts_alone_are_compared(tmp_path):
         data["asr"]["gold"] = GOLD
         text = data["systems"]["text"]
         data["systems"]["text"] = text | {"transcripts": "demo-canary"}
-        data["systems"]["text_gold"] = text | {"transcripts": "gold", "resources": "gpu"}
+        data["systems"]["text_gold"] = text | {"transcripts": "gold", "resources": "gpu-large"}
         data["systems"]["text_other"] = text | {"transcripts": "gold", "max_tokens": 9}
 
     study = load_study(altered(tmp_path, change))

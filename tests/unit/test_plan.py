@@ -76,7 +76,7 @@ def test_each_text_system_reads_its_own_transcription_and_no_recogniser_makes_th
 
 def test_where_a_recogniser_runs_is_no_part_of_what_it_hears():
     asr = {"engine": "canary", "model": "nvidia/canary-1b"}
-    here, there = (plan(asr={"c": asr | {"resources": r}}) for r in ("cpu", "gpu"))
+    here, there = (plan(asr={"c": asr | {"resources": r}}) for r in ("cpu-small", "gpu-large"))
     assert here.transcriber_settings("c") == there.transcriber_settings("c")
 
 
@@ -84,7 +84,7 @@ def test_where_a_system_runs_is_no_part_of_what_it_learns():
     """Moving a system from CPU to GPU nodes must not retrain it by itself."""
     wildcards = SimpleNamespace(study="demo", system="speech")
     data = yaml.safe_load((ROOT / "studies/demo.yaml").read_text(encoding="utf-8"))
-    moved = {**data["systems"], "speech": {**data["systems"]["speech"], "resources": "gpu"}}
+    moved = {**data["systems"], "speech": {**data["systems"]["speech"], "resources": "gpu-large"}}
     moved["speech"]["model"] = HUB
     assert plan().system_settings(wildcards) == plan(systems=moved).system_settings(wildcards)
 

@@ -299,9 +299,9 @@ def test_an_utterance_stays_in_its_shard_when_others_come():
 
 
 def test_jobs_are_of_half_an_hour_by_the_hours_of_audio():
-    assert shard_count(0, "gpu") == 1
-    assert shard_count(237 * 3600, "gpu") == 3
-    assert shard_count(237 * 3600, "cpu") == 60
+    assert shard_count(0, on_gpu=True) == 1
+    assert shard_count(237 * 3600, on_gpu=True) == 3
+    assert shard_count(237 * 3600, on_gpu=False) == 60
 
 
 def test_the_language_is_the_studys_or_each_utterances_own_and_never_guessed():

@@ -254,7 +254,7 @@ asr:
   canary:
     engine: canary
     model: results/models/demo-canary/model.nemo
-    resources: cpu
+    resources: cpu-small
     shards: 2
 systems: {svm: {family: functionals}}
 """

@@ -16,7 +16,9 @@ rule pack_audio:
         "results/corpora/{corpus}/benchmarks/pack_audio.tsv"
     conda:
         "../../envs/analysis.yaml"
-    threads: 16
+    threads: PLAN.threads(PLAN.audio_need)
+    resources:
+        **PLAN.asks(PLAN.audio_need),
     params:
         settings=lambda w: canonical(
             {
@@ -43,7 +45,9 @@ rule extract_functionals:
         "results/corpora/{corpus}/benchmarks/extract_functionals.tsv"
     conda:
         "../../envs/analysis.yaml"
-    threads: 16
+    threads: PLAN.threads(PLAN.audio_need)
+    resources:
+        **PLAN.asks(PLAN.audio_need),
     params:
         code=PLAN.code("extract_functionals.py"),
     script:
@@ -62,7 +66,9 @@ rule extract_fingerprints:
         "results/corpora/{corpus}/benchmarks/extract_fingerprints.tsv"
     conda:
         "../../envs/analysis.yaml"
-    threads: 16
+    threads: PLAN.threads(PLAN.audio_need)
+    resources:
+        **PLAN.asks(PLAN.audio_need),
     params:
         code=PLAN.code("extract_fingerprints.py"),
     script:

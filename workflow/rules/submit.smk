@@ -54,11 +54,9 @@ rule predict_hidden:
         "results/{study}/benchmarks/predict_hidden.{system}-seed-{seed}.tsv"
     conda:
         "../../envs/train.yaml"
-    threads: 1
+    threads: PLAN.threads(PLAN.scoring_need)
     resources:
-        gpu=lambda w: int(PLAN.system(w.study, w.system).resources == "gpu"),
-        mem_mb=lambda w, attempt: 16_000 * attempt,
-        runtime=lambda w, attempt: 120 * attempt,
+        **PLAN.asks(PLAN.scoring_need),
     params:
         settings=PLAN.system_settings,
         code=lambda w: PLAN.code(

@@ -17,11 +17,9 @@ rule extract_layer_means:
         "results/corpora/{corpus}/benchmarks/extract_layer_means.{encoder}.tsv"
     conda:
         "../../envs/train.yaml"
-    threads: 1
+    threads: PLAN.threads(PLAN.encoder_need)
     resources:
-        gpu=lambda w: int(PLAN.encoder_on_gpu(w.encoder)),
-        mem_mb=lambda w, attempt: 16_000 * attempt,
-        runtime=lambda w, attempt: 240 * attempt,
+        **PLAN.asks(PLAN.encoder_need),
     params:
         code=PLAN.code("extract_layer_means.py"),
     script:
@@ -44,11 +42,9 @@ rule train_fold:
         study=f"(?!{PLAN.grid_folds()}){STUDY}",
     conda:
         "../../envs/train.yaml"
-    threads: 1
+    threads: PLAN.threads(PLAN.training_need)
     resources:
-        gpu=lambda w: int(PLAN.system(w.study, w.system).resources == "gpu"),
-        mem_mb=lambda w, attempt: 16_000 * attempt,
-        runtime=lambda w, attempt: 480 * attempt,
+        **PLAN.asks(PLAN.training_need),
     params:
         settings=PLAN.system_settings,
         code=lambda w: PLAN.code(
@@ -71,11 +67,9 @@ rule embed_fold:
         fold=r"\d+|final|hidden",
     conda:
         "../../envs/train.yaml"
-    threads: 1
+    threads: PLAN.threads(PLAN.scoring_need)
     resources:
-        gpu=lambda w: int(PLAN.system(w.study, w.system).resources == "gpu"),
-        mem_mb=lambda w, attempt: 16_000 * attempt,
-        runtime=lambda w, attempt: 120 * attempt,
+        **PLAN.asks(PLAN.scoring_need),
     params:
         code=lambda w: PLAN.code(
             "embed_fold.py", f"serflow.systems.{PLAN.system(w.study, w.system).family}"

@@ -36,11 +36,9 @@ rule transcribe_shard:
         "results/corpora/{corpus}/benchmarks/transcribe_shard.{asr}-{shard}-of-{shards}.tsv"
     conda:
         "../../envs/asr.yaml"
-    threads: 1
+    threads: PLAN.threads(PLAN.recogniser_need)
     resources:
-        gpu=lambda w: int(PLAN.asr[w.asr].resources == "gpu"),
-        mem_mb=lambda w, attempt: 16_000 * attempt,
-        runtime=lambda w, attempt: 120 * attempt,
+        **PLAN.asks(PLAN.recogniser_need),
     params:
         settings=lambda w: PLAN.transcriber_settings(w.asr),
         code=lambda w: PLAN.code("transcribe_shard.py", f"serflow.asr.{PLAN.asr[w.asr].engine}"),

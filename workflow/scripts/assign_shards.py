@@ -10,7 +10,7 @@ from serflow.tables import SHARD, UTTERANCES
 def main(smk, settings):
     utterances = UTTERANCES.read(smk.input[0])
     seconds = utterances["duration_s"].fillna(0).sum()
-    shards = settings["shards"] or shard_count(seconds, settings["resources"])
+    shards = settings["shards"] or shard_count(seconds, settings["on_gpu"])
     for number, rows in enumerate(
         split(utterances, smk.wildcards.corpus, settings["language"], shards)
     ):

@@ -12,18 +12,19 @@ from serflow.errors import UserError, name_some
 
 # Half an hour with canary-1b on an A100, which does 235 hours in one (Open ASR leaderboard), and
 # about as much with whisper-large-v3 and half the hours.
-HOURS_A_JOB = {"gpu": 100.0, "cpu": 4.0}
+HOURS_A_JOB, HOURS_WITHOUT_GPU = 100.0, 4.0
 
 
-def shard_count(seconds: float, resources: str) -> int:
+def shard_count(seconds: float, on_gpu: bool) -> int:
     """Jobs for so many seconds of audio, at least one.
 
     Parameters
     ----------
     seconds : float
-    resources : {"gpu", "cpu"}
+    on_gpu : bool
     """
-    return max(1, math.ceil(seconds / 3600 / HOURS_A_JOB[resources]))
+    hours = HOURS_A_JOB if on_gpu else HOURS_WITHOUT_GPU
+    return max(1, math.ceil(seconds / 3600 / hours))
 
 
 def shard_of(utterance_id: str, shards: int) -> int:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from serflow.config.base import Count, Strict
+from serflow.config.resources import SingleClass
 
 
 class Recogniser(Strict):
@@ -26,7 +27,7 @@ class Recogniser(Strict):
         None, description="Jobs per corpus; null: one for 100 hours of audio (4 without a GPU)."
     )
     beam: Count = Field(1, description="Width of the beam; 1: greedy, as in the Odyssey paper.")
-    resources: Literal["cpu", "gpu"] = "gpu"
+    resources: SingleClass = Field("gpu-small", description="What each of its jobs asks for.")
 
 
 class CanaryConfig(Recogniser):

@@ -134,7 +134,7 @@ def _keys(block: Mapping[str, Any], prefix: str = "") -> list[str]:
     for key, value in block.items():
         if isinstance(value, Mapping):
             found += _keys(value, f"{prefix}{key}.")
-        elif not prefix and key in ("grid", "family", "resources"):
+        elif not prefix and key in ("grid", "family", "resources", "gpus"):
             continue
         elif not isinstance(value, list):
             found.append(f"{prefix}{key}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from serflow.config.base import Seeds, Strict
+from serflow.config.resources import CLASSES, ClassChanges, ClassSettings, ResourceClass
 
 
 class SiteConfig(Strict):
@@ -39,3 +40,16 @@ class SiteConfig(Strict):
     shards: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Transcription jobs per corpus; null keeps each study's own."
     )
+    resources: dict[ResourceClass, ClassChanges] = Field(
+        {}, description="Changes to what a class of jobs asks for: class -> values."
+    )
+
+    @model_validator(mode="after")
+    def _classes_hold_with_their_changes(self) -> SiteConfig:
+        for name, changes in self.resources.items():
+            changes.applied(name)
+        return self
+
+    def resource_class(self, name: ResourceClass) -> ClassSettings:
+        """What jobs of a class ask for on this machine."""
+        return self.resources[name].applied(name) if name in self.resources else CLASSES[name]

@@ -194,7 +194,7 @@ class StudyConfig(Strict):
         alike: dict[str, list[str]] = {}
         for name, system in self.systems.items():
             if self.transcription(name) is not None:
-                settings = system.model_dump_json(exclude={"transcripts", "resources"})
+                settings = system.model_dump_json(exclude={"transcripts", "resources", "gpus"})
                 alike.setdefault(settings, []).append(name)
         recognised = {
             n: self.asr[x].engine != "reference"

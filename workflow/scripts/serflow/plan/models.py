@@ -85,13 +85,9 @@ class Models(Settings):
         """Name of a file of layer means -> the frozen encoder that is heard once for all."""
         return {encoder_key(system.model): system.model for system in self._heard_once()}
 
-    def encoder_on_gpu(self, encoder: str) -> bool:
-        """Whether any system on top of an encoder asks for a GPU."""
-        return any(
-            system.resources == "gpu"
-            for system in self._heard_once()
-            if encoder_key(system.model) == encoder
-        )
+    def on_top_of(self, encoder: str) -> list[Any]:
+        """The systems on top of an encoder that is heard once for all."""
+        return [x for x in self._heard_once() if encoder_key(x.model) == encoder]
 
     def _heard_once(self) -> list[Any]:
         systems = [x for study in self.studies.values() for x in study.trained.values()]

@@ -7,10 +7,10 @@ from typing import Any
 
 from serflow.config.submission import HIDDEN, fusion_of, members, stage_of
 from serflow.digests import canonical
-from serflow.plan.trainings import Trainings
+from serflow.plan.resources import Resources
 
 
-class Submissions(Trainings):
+class Submissions(Resources):
     """See `serflow.plan.Plan`."""
 
     def hidden_inputs(self, wildcards: Any) -> dict[str, str | list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from serflow.config.resources import on_gpu
 from serflow.digests import canonical
 from serflow.plan.models import Models, recognisers
 
@@ -23,8 +24,9 @@ class Transcriptions(Models):
 
     def shards(self, asr: str) -> str:
         """What the division into jobs depends on."""
-        wanted = {"shards", "language", "resources"}
-        return canonical(self.asr[asr].model_dump(mode="json", include=wanted))
+        config = self.asr[asr]
+        wanted = config.model_dump(mode="json", include={"shards", "language"})
+        return canonical({**wanted, "on_gpu": on_gpu(config.resources)})
 
     def shard_outputs(self, folder: str) -> list[str]:
         """What the transcription jobs write, once their shards are there."""

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from serflow.config.grids import System
+from serflow.config.resources import CpuClass
 
 
 class EmbeddingBackendConfig(System):
@@ -31,7 +32,7 @@ class EmbeddingBackendConfig(System):
     prior: Literal["uniform", "empirical"] = Field(
         "uniform", description="Prior of the posteriors; the biases are shifted to it."
     )
-    resources: Literal["cpu"] = "cpu"
+    resources: CpuClass = "cpu-small"
 
     def models(self) -> tuple[str, ...]:
         """Names of the pretrained models that training loads."""

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from serflow.config.grids import System
+from serflow.config.resources import CpuClass
 
 
 class FunctionalsConfig(System):
@@ -22,7 +23,7 @@ class FunctionalsConfig(System):
     inner_folds: Annotated[int, Field(ge=2)] = Field(
         5, description="Speaker-disjoint folds of the training rows that choose hyper-parameters."
     )
-    resources: Literal["cpu"] = "cpu"
+    resources: CpuClass = "cpu-small"
 
     def models(self) -> tuple[str, ...]:
         """Names of the pretrained models that training loads."""

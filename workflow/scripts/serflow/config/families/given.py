@@ -17,7 +17,7 @@ class GivenConfig(System):
 
     inputs: ClassVar[tuple[str, ...]] = ()
     predicts: ClassVar[str] = "categories"
-    resources: ClassVar[str] = "cpu"
+    resources: ClassVar[str] = "cpu-small"
 
     family: Literal["given"]
     file: str = Field(

@@ -13,12 +13,12 @@ from serflow.config.families.training import (
     TrainingSettings,
     check_quantisation,
 )
-from serflow.config.grids import System
+from serflow.config.resources import TrainedSystem
 
 Word = Annotated[str, Field(min_length=1)]
 
 
-class PromptedLmConfig(System):
+class PromptedLmConfig(TrainedSystem):
     """A causal language model; posteriors from the logits of the classes' words."""
 
     inputs: ClassVar[tuple[str, ...]] = ("transcripts",)
@@ -55,7 +55,6 @@ class PromptedLmConfig(System):
         None, description="Needed unless adaptation is frozen."
     )
     prediction_batch: Count = Field(16, description="Utterances scored at once.")
-    resources: Literal["cpu", "gpu"] = "gpu"
 
     @model_validator(mode="after")
     def _hangs_together(self) -> PromptedLmConfig:

@@ -16,7 +16,7 @@ from serflow.config.families.training import (
     Predicts,
     TrainingSettings,
 )
-from serflow.config.grids import System
+from serflow.config.resources import TrainedSystem
 
 
 class CropSettings(Strict):
@@ -58,7 +58,7 @@ class PhaseSettings(Strict):
     training: TrainingSettings
 
 
-class SpeechClassifierConfig(System):
+class SpeechClassifierConfig(TrainedSystem):
     """A transformers speech encoder with pooling and a classification head."""
 
     family: Literal["speech_classifier"]
@@ -105,7 +105,6 @@ class SpeechClassifierConfig(System):
     further_phases: list[PhaseSettings] = Field(
         [], description="What follows the training above, each with an optimiser of its own."
     )
-    resources: Literal["cpu", "gpu"] = "gpu"
 
     @model_validator(mode="after")
     def _settings_go_with_their_adaptation(self) -> SpeechClassifierConfig:

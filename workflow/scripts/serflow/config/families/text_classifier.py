@@ -13,10 +13,10 @@ from serflow.config.families.training import (
     TrainingSettings,
     check_quantisation,
 )
-from serflow.config.grids import System
+from serflow.config.resources import TrainedSystem
 
 
-class TextClassifierConfig(System):
+class TextClassifierConfig(TrainedSystem):
     """A transformers sequence classifier over the transcripts."""
 
     inputs: ClassVar[tuple[str, ...]] = ("transcripts",)
@@ -34,7 +34,6 @@ class TextClassifierConfig(System):
     )
     max_tokens: Annotated[int, Field(ge=1)] = 512
     training: TrainingSettings = TrainingSettings()
-    resources: Literal["cpu", "gpu"] = "gpu"
 
     @model_validator(mode="after")
     def _adaptations_settings(self) -> TextClassifierConfig:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from serflow.config.base import Count
 from serflow.config.grids import System
+from serflow.config.resources import CpuClass
 
 
 class TextFunctionalsConfig(System):
@@ -40,7 +41,7 @@ class TextFunctionalsConfig(System):
     class_weight: Literal["balanced", "none"] = Field(
         "balanced", description="'balanced': every class weighs the same, however rare."
     )
-    resources: Literal["cpu"] = "cpu"
+    resources: CpuClass = "cpu-small"
 
     @model_validator(mode="after")
     def _shortest_first(self) -> TextFunctionalsConfig:
