@@ -4,7 +4,7 @@ CORES ?= all
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 
-.PHONY: help install demo test lint bench bench-gpu corpora docs schemas lock clean
+.PHONY: help install demo test test-slurm lint bench bench-gpu corpora docs schemas lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -24,6 +24,10 @@ demo: install ## run the demo study: the whole chain on synthetic speech
 # A worker that crashes is not replaced: pytest-xdist 3.8 then waits for ever (its issue 1378).
 test: install ## run every test, two files at a time
 	@$(RUN) pytest --numprocesses 2 --no-loadscope-reorder --max-worker-restart 0
+
+# Apart from `make test`, since it needs root: it installs Debian's Slurm where that lacks.
+test-slurm: install ## test on a private Slurm cluster, faults included: as root, on Debian
+	@$(RUN) pytest tests/slurm
 
 lint: install ## check style: ruff, snakefmt, snakemake --lint
 	$(RUN) ruff check .
