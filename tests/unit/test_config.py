@@ -281,7 +281,7 @@ def test_some_systems_of_a_study_run_alone_with_what_is_theirs():
     assert not study.attribute_fusions
     both = one_study(["sonar_lda", "llama2_70b"])
     assert list(both.fusions) == ["interpolation_70b"]
-    assert both.primary == "interpolation_70b"
+    assert both.primary is None, "the whole study declares another"
     assert {value.system for value in both.paper_values} == {"llama2_70b", "interpolation_70b"}
     alone = one_study(["text_functionals"], "emospeech2024")
     assert alone.submission is None
@@ -291,6 +291,21 @@ def test_some_systems_of_a_study_run_alone_with_what_is_theirs():
         "what a fusion needs is there, attributes are not"
     )
     assert handed_in.trained_on == "train"
+
+
+def test_a_part_of_a_study_does_not_pass_off_another_fusion_as_the_declared_one(tmp_path):
+    def declare(data):
+        data["fusions"]["all"] = data["fusions"]["mean"] | {"systems": [*data["systems"]][:3]}
+        data["primary"] = "all"
+
+    study = load_study(altered(tmp_path, declare))
+    systems = study.fusions["mean"].systems
+    assert set(systems) < set(study.fusions["all"].systems)
+    part = study.only(systems)
+    assert len(part.fusions) > 1
+    assert part.primary is None
+    with pytest.raises(UserError, match="declare the one that the report leads with as 'primary'"):
+        load_study(altered(tmp_path, lambda data: data.pop("primary")))
 
 
 def test_systems_that_no_study_has_or_that_make_no_study_are_named():

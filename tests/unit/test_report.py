@@ -433,6 +433,9 @@ def test_the_headline_is_the_comparison_of_the_table(six):
     row = rows.sort_values("difference").iloc[0]  # the better single system is the nearer one
     assert f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]" in text
     assert "dev minus test" in text
+    assert "(declared as the primary result)" in text
+    part = replace(six, config=six.config.model_copy(update={"primary": None}))
+    assert "declared" not in " ".join(headline(part).sentences)
 
 
 @pytest.mark.parametrize(

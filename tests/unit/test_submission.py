@@ -219,6 +219,10 @@ REBALANCED = {"submission": handed_in(stage="rebalanced"), "prior": {"target": "
         ),
         ({"corpora": {"demo": {"source": "demo"}}}, "that is none of the corpora"),
         (
+            {"corpora": STUDY["corpora"] | {"podcast": {"source": "msp_podcast"}}},
+            "the corpora emospeech2024 and podcast have test rows without labels, and a file is of",
+        ),
+        (
             {"classes": ["happy", "fear"], "labels": {"unlabelled": "drop"}},
             "class 'happy' is no label of emospeech2024",
         ),

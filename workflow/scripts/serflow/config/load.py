@@ -40,7 +40,14 @@ def load_study(path: Path) -> StudyConfig:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except (yaml.YAMLError, ValueError, TypeError, OSError) as error:
         raise UserError(f"{path} is not YAML in UTF-8: {error}") from None
-    return validated(StudyConfig, data, str(path))
+    study = validated(StudyConfig, data, str(path))
+    # A part of a study may lack the fusion that the whole one declares.
+    if study.primary is None and len(study.fusions) > 1:
+        raise UserError(
+            f"{path}: the study has several fusions: declare the one that the report leads with as "
+            f"'primary' ({', '.join(study.fusions)})"
+        )
+    return study
 
 
 def load(config: dict[str, Any], folder: Path) -> tuple[SiteConfig, dict[str, StudyConfig]]:

@@ -160,7 +160,7 @@ class StudyConfig(Strict):
             "systems": {key: self.systems[key].model_dump() for key in systems},
             "fusions": {key: fusion.model_dump() for key, fusion in fusions.items()},
             "attribute_fusions": {key: fusion.model_dump() for key, fusion in rated.items()},
-            "primary": self.primary if self.primary in fusions else next(iter(fusions), None),
+            "primary": self.primary if self.primary in fusions else None,
             "paper_values": [x.model_dump() for x in self.paper_values if x.system in known],
         }
         return StudyConfig.model_validate(data | changes)
@@ -396,11 +396,6 @@ class StudyConfig(Strict):
             self._check_paper_label(paper)
         if self.primary is not None and self.primary not in self.fusions:
             raise ValueError(f"primary is {self.primary!r}, which is not one of the fusions")
-        if self.primary is None and len(self.fusions) > 1:
-            raise ValueError(
-                "the study has several fusions: declare the one that the report leads with as "
-                f"'primary' ({', '.join(self.fusions)})"
-            )
         if self.prior.target == "bbse" and not self.has_dev:
             raise ValueError(
                 "prior.target is 'bbse', which needs the confusions of dev rows, but folds have "

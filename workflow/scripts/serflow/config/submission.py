@@ -159,6 +159,13 @@ def check_submission(study: Any) -> None:
             f"submission.format is {settings.format!r}, which asks for rows of "
             f"{challenge.corpus}: that is none of the corpora"
         )
+    withholding = {asked.corpus for asked in CHALLENGES.values()}
+    hidden = [name for name, corpus in study.corpora.items() if corpus.source in withholding]
+    if len(hidden) > 1:
+        raise ValueError(
+            f"submission: the corpora {' and '.join(hidden)} have test rows without labels, and a "
+            "file is of one corpus; hand in from a study that has one of them"
+        )
     if study.labels.unlabelled != "drop":
         raise ValueError(
             "submission: what is handed in has no label, and `labels.unlabelled` is 'fail'; "

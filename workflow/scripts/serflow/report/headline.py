@@ -110,7 +110,9 @@ def _pair(results: Results, compared: pd.DataFrame, fused: list[tuple[str, str]]
 def _fusion(results: Results, compared: pd.DataFrame, fused: list[tuple[str, str]]) -> list[str]:
     best = _lead(results, fused)
     score = results.score(*best, "test", METRIC)
-    among = " (declared as the primary result)" if len(fused) > 1 else ""
+    declared = results.config.primary is not None
+    among = "declared as the primary result" if declared else f"the first of {len(fused)}"
+    among = f" ({among})" if len(fused) > 1 else ""
     over = f", over {plural(len(results.seeds), 'seed')}," if len(results.seeds) > 1 else ""
     text = (
         f"On {plural(score.n, 'test utterance')}{over} the fusion {best[0]}{among} reaches "
