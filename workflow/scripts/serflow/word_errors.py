@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import jiwer
 import numpy as np
@@ -30,6 +30,7 @@ ERROR_RATES = {
 }
 
 
+@lru_cache(maxsize=2**16)  # sentences of acted corpora recur, and so do the references of each ASR
 def normalised(text: str, language: str) -> str:
     """A text as it is compared.
 
