@@ -1,4 +1,5 @@
 # The typed settings, and what the rules ask of them. Nothing here reads data or computes.
+import os
 import sys
 from pathlib import Path
 
@@ -8,13 +9,16 @@ ROOT = Path(workflow.basedir)
 SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
+from serflow.config.cluster import ClusterConfig
 from serflow.config.load import load
 from serflow.errors import UserError
 from serflow.digests import canonical
 from serflow.plan import Plan
 
 try:
-    PLAN = Plan(*load(config, ROOT / "studies"), scripts=SCRIPTS)
+    # As the profile has read it; without one there is no cluster.
+    cluster = ClusterConfig.model_validate_json(os.environ.get("SERFLOW_CLUSTER", "{}"))
+    PLAN = Plan(*load(config, ROOT / "studies"), scripts=SCRIPTS, cluster=cluster)
 except UserError as error:
     raise WorkflowError(str(error))
 

@@ -1,7 +1,8 @@
-"""What surrounds every job: its log, its errors."""
+"""What surrounds every job: its log, its errors, its scratch folder."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -11,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from serflow.errors import UserError
+from serflow.files import write_text
+
+# Names one run of Snakemake, where retries are to end with the first failure that they cannot mend.
+RUN = "SERFLOW_RUN"
+REFUSED = Path(".snakemake/serflow/refused")
 
 
 def run(main: Callable[[Any, dict[str, Any]], None], smk: Any) -> None:
@@ -24,7 +30,8 @@ def run(main: Callable[[Any, dict[str, Any]], None], smk: Any) -> None:
         The global of a `script:` job.
 
     A UserError becomes its message alone; any other exception keeps its traceback. Snakemake shows
-    the log of a failed job.
+    the log of a failed job. A UserError is no accident of a node or of memory, so a retry in the same
+    run of Snakemake fails at once with the same message; `slurm/bin` does not even submit it.
     """
     log = Path(smk.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -33,11 +40,26 @@ def run(main: Callable[[Any, dict[str, Any]], None], smk: Any) -> None:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
+    mark = _mark(smk)
     try:
+        if mark and mark.exists():
+            raise UserError(mark.read_text(encoding="utf-8"))
         main(smk, json.loads(smk.params.get("settings", "{}")))
     except UserError as error:
         print(f"\nError in {smk.rule}: {error}", file=sys.stderr, flush=True)
+        if mark:
+            write_text(mark, str(error))
         sys.exit(1)
     except Exception:
         traceback.print_exc()
         sys.exit(1)
+
+
+def _mark(smk: Any) -> Path | None:
+    """The file that says that this job failed for good in this run of Snakemake."""
+    run = os.environ.get(RUN)
+    if not run:
+        return None
+    # As Snakemake names a job on command lines, where `slurm/bin/sbatch` reads it.
+    target = f"{smk.rule}:" + ",".join(f"{key}={value}" for key, value in smk.wildcards.items())
+    return REFUSED / run / hashlib.sha256(target.encode()).hexdigest()

@@ -33,14 +33,24 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_study(path: Path) -> StudyConfig:
-    """Read one study file."""
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds.
+
+    Raises
+    ------
+    UserError
+        It is not YAML, or has a key twice.
+    """
     try:
         # A SafeLoader: no tag of the file makes an object.
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except (yaml.YAMLError, ValueError, TypeError, OSError) as error:
         raise UserError(f"{path} is not YAML in UTF-8: {error}") from None
-    study = validated(StudyConfig, data, str(path))
+
+
+def load_study(path: Path) -> StudyConfig:
+    """Read one study file."""
+    study = validated(StudyConfig, read_yaml(path), str(path))
     # A part of a study may lack the fusion that the whole one declares.
     if study.primary is None and len(study.fusions) > 1:
         raise UserError(

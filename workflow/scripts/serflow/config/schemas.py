@@ -9,16 +9,19 @@ import json
 import sys
 from pathlib import Path
 
+from serflow.config.cluster import ClusterConfig
 from serflow.config.site import SiteConfig
 from serflow.config.study import StudyConfig
 from serflow.files import write_text
+
+KINDS = {"config": SiteConfig, "study": StudyConfig, "site": ClusterConfig}
 
 
 def schemas() -> dict[str, str]:
     """File name to JSON text."""
     return {
         f"{name}.schema.json": json.dumps(kind.model_json_schema(), indent=2, sort_keys=True) + "\n"
-        for name, kind in (("config", SiteConfig), ("study", StudyConfig))
+        for name, kind in KINDS.items()
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from serflow.config.cluster import ClusterConfig
 from serflow.config.corpora import PUBLISHED
 from serflow.config.site import SiteConfig
 from serflow.config.study import StudyConfig
@@ -21,10 +22,17 @@ __all__ = ["Plan"]
 class Plan(Submissions, Corpora, Given, Results):
     """The settings of one run, seen from the rules, one part a stage; parameters as of `Settings`."""
 
-    def __init__(self, site: SiteConfig, studies: dict[str, StudyConfig], scripts: Path) -> None:
-        super().__init__(site, studies, scripts)
+    def __init__(
+        self,
+        site: SiteConfig,
+        studies: dict[str, StudyConfig],
+        scripts: Path,
+        cluster: ClusterConfig | None = None,
+    ) -> None:
+        super().__init__(site, studies, scripts, cluster)
         self._check_models()
         self._check_corpora()
         self._check_given()
+        self._check_arrays()
         for source, kind in PUBLISHED.items():
             self.corpora.setdefault(source, kind(source=source))

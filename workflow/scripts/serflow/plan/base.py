@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from serflow.config.asr import AsrConfig
+from serflow.config.cluster import ClusterConfig
 from serflow.config.corpora import CorpusConfig
 from serflow.config.site import SiteConfig
 from serflow.config.study import CONTRAST, StudyConfig
@@ -22,10 +23,19 @@ class Settings:
     studies : dict of str to StudyConfig
     scripts : Path
         `workflow/scripts`.
+    cluster : ClusterConfig, optional
+        The cluster that jobs go to; of no consequence where they run on this machine.
     """
 
-    def __init__(self, site: SiteConfig, studies: dict[str, StudyConfig], scripts: Path) -> None:
+    def __init__(
+        self,
+        site: SiteConfig,
+        studies: dict[str, StudyConfig],
+        scripts: Path,
+        cluster: ClusterConfig | None = None,
+    ) -> None:
         self.site = site
+        self.cluster = cluster or ClusterConfig()
         self.studies = dict(studies)
         self.scripts = scripts
         self.corpora: dict[str, CorpusConfig] = {}

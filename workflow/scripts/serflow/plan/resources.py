@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from serflow.config.resources import ResourceClass, on_gpu
+from serflow.config.submission import HIDDEN
+from serflow.errors import UserError
+from serflow.plan.models import recognisers
 from serflow.plan.trainings import Trainings
 
 # A job of Snakemake's runs under two more Snakemake processes, of the job and of its step.
 SNAKEMAKE_MB = 300
+# What `ClusterConfig.asks` may name.
+ASKED = ("gpu", "gpu_model", "gres", "slurm_account", "slurm_partition", "qos", "constraint")
 
 
 class Need(NamedTuple):
@@ -48,7 +54,7 @@ class Resources(Trainings):
         """A rule's threads."""
         return lambda wildcards: self._cpus(need(wildcards))
 
-    def asks(self, need: Callable[[Any], Need]) -> dict[str, Callable[..., int | None]]:
+    def asks(self, need: Callable[[Any], Need]) -> dict[str, Callable[..., int | str | None]]:
         """A rule's resources, by name; a function that gives None asks for nothing."""
 
         def grown(what: str, beside: int = 0) -> Callable[..., int]:
@@ -62,13 +68,57 @@ class Resources(Trainings):
 
             return value
 
+        def of_cluster(key: str) -> Callable[[Any], int | str | None]:
+            def value(wildcards: Any) -> int | str | None:
+                wanted = need(wildcards)
+                return self.cluster.asks(wanted.name, _gpus(wanted)).get(key)
+
+            return value
+
         return {
             "mem_mb": grown("mem_mb", SNAKEMAKE_MB),
             "runtime": grown("runtime"),
-            "gpu": lambda wildcards: _gpus(need(wildcards)),
-            # Three GPUs of two nodes are no use to one job.
+            # Three GPUs of two nodes are no use to one job (plugin issue 459).
             "nodes": lambda wildcards: 1 if on_gpu(need(wildcards).name) else None,
+            **{key: of_cluster(key) for key in ASKED},
         }
+
+    def needs(self) -> dict[str, Need]:
+        """What the jobs of this run need: rule, study and name -> need."""
+        found = {}
+        if self.corpora:
+            for rule in ("pack_audio", "extract_functionals", "extract_fingerprints"):
+                found[rule] = self.audio_need(None)
+        for name in recognisers(self.asr):
+            found[f"transcribe_shard {name}"] = self.recogniser_need(SimpleNamespace(asr=name))
+        for encoder in self.encoders():
+            wildcards = SimpleNamespace(encoder=encoder)
+            found[f"extract_layer_means {encoder}"] = self.encoder_need(wildcards)
+        for study, config in self.studies.items():
+            read = {getattr(x, "embeddings", None) for x in config.systems.values()}
+            for system, settings in config.systems.items():
+                if settings.family == "given":
+                    continue
+                wildcards = SimpleNamespace(study=study, system=system)
+                found[f"train_fold {study} {system}"] = self.training_need(wildcards)
+                if system in read:
+                    found[f"embed_fold {study} {system}"] = self.scoring_need(wildcards)
+                if config.submission and config.submission.fold == HIDDEN:
+                    found[f"predict_hidden {study} {system}"] = self.scoring_need(wildcards)
+        return found
+
+    def _check_arrays(self) -> None:
+        """The plugin gives all jobs of an array what its first job asks for (plugin pull 174)."""
+        for rule in self.cluster.arrays:
+            named = {job: need for job, need in self.needs().items() if job.split()[0] == rule}
+            if len(set(named.values())) > 1:
+                (first, one), *rest = named.items()
+                other, two = next((job, need) for job, need in rest if need != one)
+                raise UserError(
+                    f"slurm/site.yaml: arrays names {rule}, but its jobs ask for different things: "
+                    f"{first} is {one.name}, {other} is {two.name}. Run the systems of one class "
+                    "at a time (--config 'systems=[...]'), or take the rule out of arrays"
+                )
 
     def _cpus(self, need: Need) -> int:
         return self.site.resource_class(need.name).cpus * max(1, _gpus(need))

@@ -1,0 +1,1 @@
+"""A Slurm cluster around the workflow: its settings, what fits on it, what is left after a crash."""
