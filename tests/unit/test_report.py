@@ -20,6 +20,8 @@ from docutils.core import publish_parts
 from jinja2 import Environment, StrictUndefined
 from scipy.special import log_softmax
 
+from serflow.accounting import Account
+from serflow.attempts import path_of
 from serflow.config.fusions import PriorSettings
 from serflow.config.study import StudyConfig
 from serflow.evaluation import Evaluator
@@ -31,8 +33,9 @@ from serflow.rebalancing import rebalance
 from serflow.recalibration import calibrate
 from serflow.report import fusions, grids, rebalancing, reliability, significance
 from serflow.report.captions import caption_words
+from serflow.report.costs import costs
 from serflow.report.figures import draw_all
-from serflow.report.formats import DASH, number, signed
+from serflow.report.formats import DASH, count, number, signed
 from serflow.report.headline import headline
 from serflow.report.leakage import contrasts, contrasts_table
 from serflow.report.page import render
@@ -42,11 +45,10 @@ from serflow.report.provenance import (
     collect,
     commit_of,
     condensed,
-    costs,
     downloads,
 )
 from serflow.report.results import ContrastResults, Results, read_results
-from serflow.report.sections import confusion_tables, fold_means_table, scores_table
+from serflow.report.sections import confusion_tables, costs_table, fold_means_table, scores_table
 from serflow.report.transcripts import cost_table, speed_table
 from serflow.stacking import fuse, make_fusion
 from serflow.tables import COMPARISONS, FOLDS, SCORES, SKIPPED, TRANSCRIPTS, UTTERANCES
@@ -541,6 +543,46 @@ def test_written_tables_read_back_to_the_same_page(six, pages, tmp_path):
     assert "Train and predict: text – not measured" in text
     assert "chosen C 10" in text
     assert str(tmp_path) not in page_of(results, found)
+
+
+def test_what_failed_and_queued_on_a_cluster_is_counted_and_what_would_do_is_said(
+    tmp_path, monkeypatch
+):
+    """A benchmark file tells of the attempt that succeeded alone."""
+    config = StudyConfig.model_validate(config_of(SIX))
+    name = "speech-seed-1-fold-0"
+    benchmark = tmp_path / "six/benchmarks" / f"train_fold.{name}.tsv"
+    benchmark.parent.mkdir(parents=True)
+    benchmark.write_text("s\tmax_rss\tcpu_time\n1200\t3000\t900\n", encoding="utf-8")
+    log = tmp_path / "six/logs/train_fold" / f"{name}.log"
+    log.parent.mkdir(parents=True)
+    events = [
+        {"started": 1000, "slurm_job": "7", "asked": {"cpus": 4, "mem_mb": 8300, "runtime": 60, "gpu": 2}},
+        {"started": 5000, "slurm_job": "8", "asked": {"cpus": 4, "mem_mb": 16600, "runtime": 120, "gpu": 2}},
+        {"started": 5000, "ended": 6200, "succeeded": True},
+    ]  # fmt: skip
+    lines = "".join(json.dumps(event) + "\n" for event in events)
+    path_of(log).write_text(lines, encoding="utf-8")
+    booked = {
+        "7": Account(queued=30, elapsed=600, cpu_seconds=100, memory=8000),
+        "8": Account(queued=90, elapsed=1210, cpu_seconds=1000, memory=3300),
+    }
+    monkeypatch.setattr("serflow.report.costs.accounts", lambda jobs: {j: booked[j] for j in jobs})
+    found = costs(tmp_path, "six", config)
+    (cost,) = (cost for cost in found if cost.jobs)
+    assert (cost.failed, cost.queued, cost.longest_queued) == (1, 120, 90)
+    assert (cost.seconds, cost.longest, cost.cpu_seconds) == (1800, 1200, 1100)
+    assert cost.gpu_seconds == 2 * (600 + 1200)
+    assert (cost.memory, cost.asked_memory, cost.asked_seconds) == (8000, 16600, 7200)
+    assert (cost.enough_memory, cost.enough_minutes) == (10500, 30)
+    table = costs_table(found)
+    row = dict(zip(table.columns, next(r for r in table.rows if "speech" in r[0]), strict=True))
+    assert row["Asked"] == f"{count(16600)} MB, 120 min"
+    assert row["Would do"] == f"{count(10500)} MB, 30 min"
+    monkeypatch.setattr("serflow.report.costs.accounts", lambda jobs: {})
+    alone = costs_table(costs(tmp_path, "six", config))
+    assert "Queued" not in alone.columns, "a column of which nothing is known"
+    assert "Failed attempts" in alone.columns
 
 
 def write(results: Results, root: Path) -> dict:

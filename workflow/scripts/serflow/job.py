@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from serflow.attempts import recorded
 from serflow.errors import UserError
 from serflow.files import write_text
 
@@ -44,7 +45,8 @@ def run(main: Callable[[Any, dict[str, Any]], None], smk: Any) -> None:
     try:
         if mark and mark.exists():
             raise UserError(mark.read_text(encoding="utf-8"))
-        main(smk, json.loads(smk.params.get("settings", "{}")))
+        with recorded(log, smk.threads, dict(smk.resources.items())):
+            main(smk, json.loads(smk.params.get("settings", "{}")))
     except UserError as error:
         print(f"\nError in {smk.rule}: {error}", file=sys.stderr, flush=True)
         if mark:

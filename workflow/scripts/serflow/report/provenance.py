@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import math
 import platform
-import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,9 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from serflow.config.grids import system_of
-from serflow.config.study import StudyConfig
 from serflow.digests import digest
+from serflow.report.costs import Cost, costs
 from serflow.report.formats import count, number
 from serflow.report.results import Results
 
@@ -27,53 +23,8 @@ PACKAGES = (
     "whisper_normalizer", "silero_vad", "torch", "transformers", "peft", "accelerate", "nemo_toolkit", "snakemake", "matplotlib",
 )  # fmt: skip
 
-# Rule -> what it does, in the order of the chain.
-STAGES = {
-    "download_corpus": "Download the corpus",
-    "synthesise_demo_corpus": "Synthesise the corpus",
-    "make_tiny_encoder": "Make the tiny encoder",
-    "make_demo_language_model": "Make the tiny language model",
-    "make_demo_canary": "Train the tiny Canary",
-    "list_utterances": "List the corpus",
-    "pack_audio": "Decode and pack audio",
-    "extract_functionals": "Extract functionals",
-    "extract_fingerprints": "Fingerprint audio",
-    "assign_shards": "Assign shards",
-    "transcribe_shard": "Transcribe",
-    "copy_reference_texts": "Copy the reference texts",
-    "join_transcripts": "Join transcripts",
-    "select_utterances": "Select utterances",
-    "assign_folds": "Assign folds",
-    "audit_leakage": "Audit leakage",
-    "extract_layer_means": "Hear with frozen encoders",
-    "train_fold": "Train and predict",
-    "score_grid": "Score grids",
-    "take_point": "Take a point of a grid",
-    "embed_fold": "Embed",
-    "export_posteriors": "Export posteriors",
-    "import_posteriors": "Import posteriors",
-    "export_attributes": "Export attributes",
-    "rebalance_posteriors": "Rebalance",
-    "fuse_systems": "Fuse",
-    "fuse_attributes": "Fuse attributes",
-    "evaluate_study": "Evaluate",
-}
-
-# Models that the workflow makes itself: rule -> folder. They are shared between studies.
-MODELS = {
-    "make_tiny_encoder": "results/models/tiny-w2v-bert",
-    "make_demo_language_model": "results/models/demo-llama",
-    "make_demo_canary": "results/models/demo-canary",
-}
-
 # Files of a corpus that are listed one by one.
 _LISTED = 12
-
-# Jobs of a submission, which the page says nothing of.
-HANDED_IN = ("assign_final", "select_hidden", "predict_hidden", "write_submission")
-
-# What follows the rule in the name of a benchmark file.
-_JOB = re.compile(r"(?P<name>.+)-seed-(?P<seed>\d+)(?:-fold-(?P<fold>\d+|final|hidden))?")
 
 
 @dataclass(frozen=True)
@@ -93,29 +44,6 @@ class Commit:
     name: str
     date: str = ""
     dirty: bool = False
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What the jobs of one stage took.
-
-    Attributes
-    ----------
-    title : str
-    jobs : int
-        Jobs with a benchmark file; 0: not measured.
-    seconds, longest : float
-        Wall time of all jobs, and of the longest.
-    cpu_seconds, memory : float
-        CPU time of all jobs, and peak resident memory of any, in MiB; NaN: not measured.
-    """
-
-    title: str
-    jobs: int
-    seconds: float = math.nan
-    longest: float = math.nan
-    cpu_seconds: float = math.nan
-    memory: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -231,32 +159,6 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def costs(root: Path, study: str, config: StudyConfig) -> list[Cost]:
-    """Wall time and peak memory of each stage, from Snakemake's benchmark files.
-
-    Stages that the study needs but that have no file are listed as not measured. The page's own
-    job is left out: its file is written after the page. So are those of the
-    tables for papers and of a submission, which the page says nothing of.
-    """
-    groups: dict[tuple[str, str], list[dict[str, float]]] = {
-        (rule, part): [] for rule, part in _needed(config)
-    }
-    corpora = [*config.corpora, *config.sound_corpora()]
-    folders = [root / "corpora" / corpus / "benchmarks" for corpus in corpora]
-    folders += [root / "models" / "benchmarks", root / study / "benchmarks"]
-    for path in [path for folder in folders for path in sorted(folder.glob("*.tsv"))]:
-        rule, _, rest = path.stem.partition(".")
-        if _belongs(rule, rest, config, path.parent.parent):
-            job = _JOB.fullmatch(rest)
-            part = system_of(job["name"]) if job and rule == "train_fold" else ""
-            groups.setdefault((rule, part), []).append(_benchmark(path))
-    order = [*STAGES, *(rule for rule, _ in groups)]
-    return [
-        _cost(f"{_title(rule)}: {part}" if part else _title(rule), jobs)
-        for (rule, part), jobs in sorted(groups.items(), key=lambda item: order.index(item[0][0]))
-    ]
-
-
 def facts(
     folder: Path, folds: Mapping[tuple[int, str], Iterable[str]]
 ) -> dict[str, dict[str, str]]:
@@ -312,107 +214,3 @@ def _flat(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from ((f"{title} {inner}", leaf) for inner, leaf in _flat(value))
         elif not isinstance(value, list):
             yield title, value
-
-
-def _needed(config: StudyConfig) -> Iterator[tuple[str, str]]:
-    """The stages that the study's results come from, train_fold by system."""
-    families = {system.family for system in config.systems.values()}
-    sources = {corpus.source for corpus in config.corpora.values()}
-    engines = {asr.engine for asr in config.asr.values()}
-    recognised = bool(engines - {"reference"})
-    trained = [name for name, system in config.systems.items() if system.family != "given"]
-    wanted = {
-        "synthesise_demo_corpus": "demo" in sources,
-        # A corpus that lies on the machine is not downloaded: shown where it was.
-        "download_corpus": False,
-        "extract_functionals": "functionals" in families,
-        "extract_fingerprints": config.audit.near_duplicates,
-        **dict.fromkeys(("assign_shards", "transcribe_shard", "join_transcripts"), recognised),
-        "copy_reference_texts": "reference" in engines,
-        "export_posteriors": bool(set(trained) & set(config.predicts("categories"))),
-        "import_posteriors": "given" in families,
-        "fuse_systems": bool(config.fusions),
-        "fuse_attributes": bool(config.attribute_fusions),
-        "export_attributes": bool(config.predicts("attributes")),
-        "extract_layer_means": any("layer_means" in x.inputs for x in config.systems.values()),
-        **dict.fromkeys(
-            ("score_grid", "take_point"), config.trained.keys() != config.systems.keys()
-        ),
-        "embed_fold": any("embeddings" in x.inputs for x in config.systems.values()),
-        **{rule: _uses_model(config, folder) for rule, folder in MODELS.items()},
-    }
-    for rule in STAGES:
-        if rule == "train_fold":
-            yield from ((rule, system) for system in trained)
-        elif wanted.get(rule, True):
-            yield rule, ""
-
-
-def _is_job_of(asr: str, rest: str, corpus: Path) -> bool:
-    """Whether a benchmark is of this transcription, in the parts that it has now."""
-    shard = corpus / "transcripts" / asr / "shards" / f"{rest.removeprefix(f'{asr}-')}.parquet"
-    return rest == asr or (rest.startswith(f"{asr}-") and shard.is_file())
-
-
-def _title(rule: str) -> str:
-    return STAGES.get(rule, rule.replace("_", " ").capitalize())
-
-
-def _belongs(rule: str, rest: str, config: StudyConfig, folder: Path) -> bool:
-    """Whether a benchmark is of this study as it now is: corpora are shared, old files remain.
-
-    `folder` is that of the models, a corpus or the study.
-    """
-    if rule in ("write_report", "write_tables", *HANDED_IN):
-        return False
-    if folder.name == "models":
-        return rule in MODELS and _uses_model(config, MODELS[rule])
-    if rule in ("assign_shards", "transcribe_shard", "join_transcripts", "copy_reference_texts"):
-        return any(_is_job_of(asr, rest, folder) for asr in config.asr)
-    if rule == "extract_functionals":
-        return any(system.family == "functionals" for system in config.systems.values())
-    if rule == "extract_fingerprints":
-        return config.audit.near_duplicates
-    job = _JOB.fullmatch(rest)
-    if job is None:
-        return True
-    return (
-        job["name"]
-        in {*config.systems, *config.trained, *config.fusions, *config.attribute_fusions}
-        and int(job["seed"]) in config.seeds
-        and (job["fold"] is None or job["fold"] in config.folds.names())
-    )
-
-
-def _uses_model(config: StudyConfig, folder: str) -> bool:
-    names = [model for system in config.systems.values() for model in system.models()]
-    names += [model for asr in config.asr.values() if (model := getattr(asr, "model", ""))]
-    return any(name == folder or name.startswith(f"{folder}/") for name in names)
-
-
-def _benchmark(path: Path) -> dict[str, float]:
-    with path.open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    return {name: _float(value) for name, value in rows[-1].items()} if rows else {}
-
-
-def _float(text: str | None) -> float:
-    try:
-        return float(text or "nan")
-    except ValueError:  # "NA" or "-": a job too short for the sampler
-        return math.nan
-
-
-def _cost(title: str, jobs: list[dict[str, float]]) -> Cost:
-    def known(column: str) -> list[float]:
-        return [job[column] for job in jobs if not math.isnan(job.get(column, math.nan))]
-
-    seconds, cpu, peaks = known("s"), known("cpu_time"), known("max_rss")
-    return Cost(
-        title,
-        len(jobs),
-        seconds=sum(seconds) if seconds else math.nan,
-        longest=max(seconds, default=math.nan),
-        cpu_seconds=sum(cpu) if cpu else math.nan,
-        memory=max(peaks, default=math.nan),
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from serflow.fold_intervals import wald_half_width
 from serflow.folds import describe
 from serflow.metrics import METRICS
 from serflow.reliability import RELIABILITY
+from serflow.report.costs import Cost, total_of
 from serflow.report.formats import (
     DASH,
     count,
@@ -28,7 +29,7 @@ from serflow.report.formats import (
     without_folders,
 )  # fmt: skip
 from serflow.report.headline import difference_spread, spread, verdict
-from serflow.report.provenance import Cost, Download
+from serflow.report.provenance import Download
 from serflow.report.results import Results, priors_of
 
 WHOLE = [*(metric for metric in METRICS.values() if metric.class_axes == 0), EER]
@@ -302,30 +303,39 @@ def skipped_table(results: Results) -> Table:
 
 
 def costs_table(costs: list[Cost]) -> Table:
-    """Wall time and peak memory of each stage, and their sum."""
+    """What each stage took and asked for, and their sum; columns of which nothing is known are left out."""
+    rows = [*costs, total_of(costs)]
+    shown: dict[str, Callable[[Cost], str]] = {
+        "Stage": lambda cost: cost.title,
+        "Jobs": lambda cost: count(cost.jobs) if cost.jobs else DASH,
+        "Failed attempts": lambda cost: count(cost.failed) if cost.jobs else DASH,
+        "Queued": lambda cost: _known(cost.queued, duration, DASH),
+        "Longest queued": lambda cost: _known(cost.longest_queued, duration, DASH),
+        "Wall time": lambda cost: _known(cost.seconds, duration),
+        "Longest job": lambda cost: _known(cost.longest, duration, DASH),
+        "CPU time": lambda cost: _known(cost.cpu_seconds, duration, DASH if not cost.jobs else ""),
+        "GPU time": lambda cost: _known(cost.gpu_seconds, duration, DASH),
+        "Peak memory": lambda cost: _known(cost.memory, memory),
+        "Asked": lambda cost: _asked(cost.asked_memory, cost.asked_seconds / 60),
+        "Would do": lambda cost: (
+            DASH if np.isnan(cost.asked_memory) else _asked(cost.enough_memory, cost.enough_minutes)
+        ),
+    }
+    known = {
+        "Failed attempts": any(cost.failed for cost in costs),
+        "Queued": not all(np.isnan(cost.queued) for cost in costs),
+        "GPU time": not all(np.isnan(cost.gpu_seconds) for cost in costs),
+        "Asked": not all(np.isnan(cost.asked_memory) for cost in costs),
+    }
+    known |= {"Longest queued": known["Queued"], "Would do": known["Asked"]}
+    columns = [name for name in shown if known.get(name, True)]
+    return Table(columns, [[shown[name](cost) for name in columns] for cost in rows])
 
-    def row(cost: Cost) -> list[str]:
-        if not cost.jobs:
-            return [cost.title, DASH, "not measured", DASH, DASH, "not measured"]
-        return [
-            cost.title,
-            count(cost.jobs),
-            _known(cost.seconds, duration),
-            _known(cost.longest, duration),
-            _known(cost.cpu_seconds, duration),
-            _known(cost.memory, memory),
-        ]
 
-    total = Cost(
-        "All stages",
-        sum(cost.jobs for cost in costs),
-        seconds=float(np.nansum([cost.seconds for cost in costs])),
-        longest=_most([cost.longest for cost in costs]),
-        cpu_seconds=float(np.nansum([cost.cpu_seconds for cost in costs])),
-        memory=_most([cost.memory for cost in costs]),
-    )
-    columns = ["Stage", "Jobs", "Wall time", "Longest job", "CPU time", "Peak memory"]
-    return Table(columns, [row(cost) for cost in [*costs, total]])
+def _asked(megabytes: float, minutes: float) -> str:
+    if np.isnan(megabytes) and np.isnan(minutes):
+        return DASH
+    return f"{_known(megabytes, count)} MB, {_known(minutes, count)} min"
 
 
 def facts_table(facts: dict[str, dict[str, str]], systems: list[str]) -> Table:
@@ -371,10 +381,5 @@ def paper_value(score: Any, sources: list[str]) -> str:
     return f"paper {number(score.paper)} ({sources.index(source) + 1})"
 
 
-def _known(value: float, write: Any) -> str:
-    return "not measured" if np.isnan(value) else write(value)
-
-
-def _most(values: list[float]) -> float:
-    known = [value for value in values if not np.isnan(value)]
-    return max(known, default=float("nan"))
+def _known(value: float, write: Callable[[float], str], otherwise: str = "") -> str:
+    return (otherwise or "not measured") if np.isnan(value) else write(value)
