@@ -4,7 +4,7 @@ CORES ?= all
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 
-.PHONY: help install demo test test-slurm lint bench bench-gpu corpora docs schemas lock clean
+.PHONY: help install demo test test-slurm lint bench bench-gpu slurm-check slurm-recover corpora docs schemas lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -40,6 +40,12 @@ bench: install ## measure speed; the figures of docs/performance.md
 
 bench-gpu: install ## time training at full size on a GPU; SYSTEMS=taltech_lora times one system
 	@PYTHONPATH=workflow/scripts:tests $(BIN)/python tests/benchmarks/gpu.py $(SYSTEMS)
+
+slurm-check: install ## which jobs would find no place on this cluster; STUDIES="odyssey2024 emodb" checks these
+	@PYTHONPATH=workflow/scripts $(RUN) serflow.cluster.check $(STUDIES)
+
+slurm-recover: install ## go on after Snakemake was killed: HOW=wait for its jobs (default), cancel or list them
+	@PYTHONPATH=workflow/scripts $(RUN) serflow.cluster.recover $(or $(HOW),wait) $(ARGS)
 
 corpora: install ## list the corpora: present, downloadable, or whom to ask
 	@PYTHONPATH=workflow/scripts $(RUN) serflow.catalogue list config.yaml

@@ -12,8 +12,8 @@ from serflow.errors import UserError
 from serflow.plan.models import recognisers
 from serflow.plan.trainings import Trainings
 
-# A job of Snakemake's runs under two more Snakemake processes, of the job and of its step.
-SNAKEMAKE_MB = 300
+# Two more Snakemake processes run beside a job, its own and that of its step: 240 MB, measured in the cgroup.
+SNAKEMAKE_MB = 400
 # What `ClusterConfig.asks` may name.
 ASKED = ("gpu", "gpu_model", "gres", "slurm_account", "slurm_partition", "qos", "constraint")
 
@@ -71,7 +71,7 @@ class Resources(Trainings):
         def of_cluster(key: str) -> Callable[[Any], int | str | None]:
             def value(wildcards: Any) -> int | str | None:
                 wanted = need(wildcards)
-                return self.cluster.asks(wanted.name, _gpus(wanted)).get(key)
+                return self.cluster.asks(wanted.name, self.gpus(wanted)).get(key)
 
             return value
 
@@ -120,9 +120,10 @@ class Resources(Trainings):
                     "at a time (--config 'systems=[...]'), or take the rule out of arrays"
                 )
 
+    @staticmethod
+    def gpus(need: Need) -> int:
+        """GPUs of a job."""
+        return need.gpus if on_gpu(need.name) else 0
+
     def _cpus(self, need: Need) -> int:
-        return self.site.resource_class(need.name).cpus * max(1, _gpus(need))
-
-
-def _gpus(need: Need) -> int:
-    return need.gpus if on_gpu(need.name) else 0
+        return self.site.resource_class(need.name).cpus * max(1, self.gpus(need))
