@@ -151,11 +151,43 @@ def test_the_slurm_profile_takes_the_sites_account_and_partition():
     assert "slurm_partition=long" in out
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("retries", 2, "a job that ran out of memory is lost"),
+        ("slurm-status-attempts", 3600, "one failed query, and all jobs are forgotten (207)"),
+        (
+            "slurm-status-command",
+            "sacct",
+            "its wrapper is not asked, and what it mends is not mended",
+        ),
+        ("slurm-no-requeue", True, "a requeued job runs beside its retry (109, 353)"),
+        ("max-status-checks-per-second", 1, "the scheduler is swamped"),
+    ],
+)
+def test_the_slurm_profile_meets_the_traps_of_its_plugin(key, value, fault):
+    assert yaml.safe_load((ROOT / "slurm/profile.yaml").read_text())[key] == value, fault
+
+
+@pytest.mark.parametrize("rule", BLOCKS)
+def test_no_rule_retries_inside_of_its_slurm_job(rule):
+    """With the old memory, in the same allocation (plugin issues 284, 348)."""
+    assert not re.search(r"^    retries:", BLOCKS[rule], re.MULTILINE)
+
+
+def test_arrays_are_never_held_back_for_jobs_that_a_limit_keeps_away():
+    """The plugin loses what it holds back (issue 473)."""
+    profile = yaml.safe_load((ROOT / "slurm/profile.yaml").read_text())
+    (arrays,) = (value for key, value in profile.items() if key.startswith("?if site.arrays"))
+    assert arrays["jobs"] >= 100_000
+    assert int(arrays["max-jobs-per-timespan"].split("/")[0]) >= 100_000
+
+
 def test_profiles_do_not_fight_over_keys():
     """profiles/default overrides any other profile key by key."""
     default = yaml.safe_load((ROOT / "profiles/default/profile.yaml").read_text())
     slurm = yaml.safe_load((ROOT / "slurm/profile.yaml").read_text())
-    assert not set(default) & set(slurm)
+    assert not set(default) & {*slurm, *slurm["?if site.arrays"], *slurm["?else"]}
 
 
 def test_environments_pin_what_the_lock_file_pins():

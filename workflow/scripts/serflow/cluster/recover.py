@@ -108,8 +108,8 @@ def main(folder: Path, how: str, arguments: list[str]) -> int:
         raise UserError(f"HOW is {how!r}; expected wait, cancel or list")
     found = orphans(folder)
     print(f"{len(found)} jobs of {folder.resolve()} are not over", flush=True)
-    print(*found, sep="\n", flush=True)
     if how == "list":
+        print(*found, sep="\n")
         return 0
     if alive := running(folder):
         raise UserError(
