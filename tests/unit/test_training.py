@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import time
 from collections import Counter
 from multiprocessing.process import BaseProcess
@@ -15,7 +17,7 @@ import torch
 
 import tiny_models
 import toy_job
-from serflow import checkpoints, training
+from serflow import checkpoints, preemption, training
 from serflow.batching import Batches, Draw, balanced_rows, count_batches
 from serflow.config.families.training import TrainingSettings
 from serflow.errors import UserError
@@ -236,7 +238,6 @@ def test_a_finished_run_resumes_to_the_same_bits(tmp_path):
     """A job killed after training, before its posteriors were written."""
     _, first = train(tmp_path)
     fitted, again = train(tmp_path)
-    assert fitted.facts["resumed_at_step"] == fitted.facts["steps"]
     assert len(fitted.facts["loss_history"]) == 4
     assert first.tobytes() == again.tobytes()
 
@@ -282,6 +283,54 @@ def test_killed_at_any_moment_training_ends_with_the_same_posteriors_bit_for_bit
     assert (whole / "resumed").read_text() == "None"
     assert int((cut / "resumed").read_text()) >= 3 * toy_job.STEPS_PER_EPOCH
     assert (cut / "posteriors.npy").read_bytes() == (whole / "posteriors.npy").read_bytes()
+
+
+# Batches are fetched two a step, six an epoch, and one ahead.
+@pytest.mark.parametrize(
+    ("name", "stops"),
+    [
+        # In the second of two micro-batches; at an epoch's last step, before it is scored; in the
+        # last epoch.
+        ("speech_classifier", [(4, "SIGUSR1"), (2, "SIGTERM"), (12, "SIGUSR1"), (13, "SIGTERM")]),
+        # In the first phase, and in the second.
+        ("two_phases", [(8, "SIGTERM"), (11, "SIGUSR1")]),
+        ("text_classifier", [(3, "SIGUSR1"), (5, "SIGTERM")]),
+        ("prompted_lm", [(3, "SIGTERM"), (5, "SIGUSR1")]),
+    ],
+)
+def test_asked_to_end_a_job_saves_its_next_step_and_a_retry_gives_the_same_bits(
+    name, stops, tmp_path
+):
+    """Preempted an hour into an epoch, or at the time limit, a job must lose no more than a step."""
+    model = toy_job.make_model(name, tmp_path / "model")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    undisturbed = toy_job.start(whole, model, name)
+    for batch, signal_name in stops:
+        job = toy_job.start(cut, model, name, pause_at=batch)
+        wait_for(cut / f"paused-{batch}", job)
+        os.kill(job.pid, getattr(signal, signal_name))
+        job.join(60)
+        said = (cut / "log").read_text().splitlines()[-1]
+        assert job.exitcode == preemption.EXIT_CODE, said
+        assert said.startswith(f"Preempted: received {signal_name}; saved step")
+        assert not (cut / "posteriors.npy").exists()
+    last = toy_job.start(cut, model, name)
+    for job in (last, undisturbed):
+        job.join(60)
+        assert job.exitcode == 0
+    assert (whole / "resumed").read_text() == "None"
+    assert (cut / "resumed").read_text() != "None"
+    assert (cut / "losses").read_text() == (whole / "losses").read_text()
+    assert (cut / "posteriors.npy").read_bytes() == (whole / "posteriors.npy").read_bytes()
+
+
+def wait_for(file: Path, job: BaseProcess) -> None:
+    """Return once the job has written a file."""
+    deadline = time.monotonic() + 60
+    while not file.exists():
+        assert job.is_alive(), "the job ended before its pause"
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def wait_for_checkpoint(folder: Path, step: int, job: BaseProcess) -> None:

@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from serflow import job
+from serflow import job, preemption
 from serflow.attributes import Scale
 from serflow.config.grids import placed
 from serflow.context import Context
@@ -18,6 +18,7 @@ from serflow.tables import FOLDS, UTTERANCES
 
 
 def main(smk, settings):
+    preemption.watch()
     block, classes, train_only = (settings[x] for x in ("system", "classes", "train_only"))
     chosen = chosen_point(smk.input.get("grid"))
     block = placed(block, chosen)

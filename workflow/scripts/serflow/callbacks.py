@@ -1,15 +1,17 @@
-"""What the trainer does between batches: the end of an epoch, and the progress bar."""
+"""What the trainer does between batches: the end of an epoch, a notice to leave, the progress bar."""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
+from collections.abc import Callable
 
 import transformers
 from tqdm import tqdm
 from transformers import TrainerCallback
 
+from serflow import preemption
 from serflow.config.families.training import TrainingSettings
 from serflow.errors import UserError
 
@@ -17,20 +19,72 @@ from serflow.errors import UserError
 TERMINAL_SECONDS, LOG_SECONDS = 0.5, 15.0
 
 
+class Notice(TrainerCallback):
+    """Has a checkpoint saved at the next optimiser step when the job is asked to end.
+
+    Parameters
+    ----------
+    steps_per_epoch : int
+        The last step of an epoch is left to the epoch's end.
+
+    Attributes
+    ----------
+    given : str or None
+        The signal by which the job was asked, once that is to be followed.
+    """
+
+    def __init__(self, steps_per_epoch: int) -> None:
+        self._steps_per_epoch = steps_per_epoch
+        self.given: str | None = None
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Look for a signal."""
+        if state.global_step % self._steps_per_epoch:
+            self._look(control)
+        return control
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        """Look for a signal; before the epoch's own end."""
+        self._look(control)
+        return control
+
+    def _look(self, control: transformers.TrainerControl) -> None:
+        self.given = preemption.received()
+        control.should_save = self.given is not None
+
+
+class Resumed(TrainerCallback):
+    """Calls `catch_up` once a run that goes on from a checkpoint has its state back."""
+
+    def __init__(self, catch_up: Callable[[], None]) -> None:
+        self._catch_up = catch_up
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """A new run has no steps behind it."""
+        if state.global_step:
+            self._catch_up()
+
+
 class EpochEnd(TrainerCallback):
-    """What happens at the end of an epoch: log, evaluate, save, in this order."""
+    """What happens at the end of an epoch: save, log, evaluate.
+
+    Parameters
+    ----------
+    settings : TrainingSettings
+    """
 
     def __init__(self, settings: TrainingSettings) -> None:
         self._settings = settings
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        """Order what follows: log, evaluate, save."""
+        """Order what follows."""
         epoch = round(state.epoch)
         best = self._settings.select == "best"
         control.should_log = True
         control.should_evaluate = best
         # The best epoch is loaded from its checkpoint, so each one needs its own.
-        control.should_save = best or epoch % self._settings.checkpoint_every == 0
+        due = best or epoch % self._settings.checkpoint_every == 0
+        control.should_save = control.should_save or due
         return control
 
     def on_log(self, args, state, control, logs=None, **kwargs):

@@ -1,8 +1,9 @@
 """The one training set-up of all networks: Hugging Face Trainer, resumable and exact.
 
 Interrupted at any moment and started again, a run ends with the same weights bit for bit on CPU
-(same thread count): batches and examples are functions of (seed, epoch, position), checkpoints are
-taken at the end of an epoch with all generator states, and only sealed ones are used.
+(same thread count): batches and examples are functions of (seed, epoch, position), checkpoints hold
+all generator states, and only sealed ones are used. They are taken at the end of an epoch, and at the
+next optimiser step when the job is asked to end.
 """
 
 from __future__ import annotations
@@ -27,18 +28,20 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from serflow import checkpoints
+from serflow import checkpoints, preemption
 from serflow.batching import Batches, Draw
-from serflow.callbacks import EpochEnd, Progress
+from serflow.callbacks import EpochEnd, Notice, Progress, Resumed
 from serflow.config.families.training import TrainingSettings
 from serflow.context import Context
 from serflow.errors import UserError
+from serflow.files import write_text
 from serflow.nets import weights
 from serflow.nets.losses import ATTRIBUTE_LOSSES, concordance_loss, weighted_cross_entropy
 from serflow.targets import Targets
 from serflow.training_prior import effective_prior
 
-WEIGHTS = "trained.safetensors"
+# In a checkpoint, beside what HF Trainer puts there.
+WEIGHTS, RUNNING = "trained.safetensors", "running.json"
 
 
 class Inputs(Protocol):
@@ -180,6 +183,8 @@ def fit_network(
     UserError
         If there are fewer than two utterances, the best epoch is wanted without dev rows, or the
         loss is no longer finite.
+    Preempted
+        If the job was asked to end; another call with the same arguments goes on.
     """
     if len(targets) < 2:
         raise UserError(f"training needs at least 2 utterances, the fold has {len(targets)}")
@@ -205,7 +210,8 @@ def fit_network(
         net, _Examples(inputs, targets), batches, settings, context, loss_weights, dev, fingerprint
     )
     resume = checkpoints.newest(context.checkpoints, fingerprint)
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    with preemption.saving_later():
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     steps_per_epoch = math.ceil(len(batches) / settings.accumulation)
     state = trainer.state
     chosen = state.global_step if settings.select == "last" else state.best_global_step
@@ -306,8 +312,8 @@ class _Examples(Dataset):
 class _Trainer(transformers.Trainer):
     """HF Trainer with our batches, optimisers, epoch choice and sealed checkpoints.
 
-    HF's own saving and evaluation strategies stay off: they save at the last step before the last
-    epoch has been logged and evaluated, so a kill in between would change the chosen epoch.
+    HF's own saving and evaluation strategies stay off: resumed at the end of an epoch, it would
+    neither log nor evaluate that epoch, so a kill in between would change the chosen one.
     """
 
     def __init__(
@@ -321,7 +327,8 @@ class _Trainer(transformers.Trainer):
         dev: Dev | None,
         fingerprint: str,
     ) -> None:
-        updates = math.ceil(len(batches) / settings.accumulation) * settings.epochs
+        self._steps_per_epoch = math.ceil(len(batches) / settings.accumulation)
+        updates = self._steps_per_epoch * settings.epochs
         on_gpu = torch.cuda.is_available()
         args = TrainingArguments(
             output_dir=str(context.checkpoints),
@@ -353,12 +360,18 @@ class _Trainer(transformers.Trainer):
         )
         # One GPU even where more are visible: HF would otherwise split every batch over all.
         args._n_gpu = min(args.n_gpu, 1)
+        self._notice = Notice(self._steps_per_epoch)
         super().__init__(
             model=net,
             args=args,
             train_dataset=examples,
             data_collator=examples.collate,
-            callbacks=[EpochEnd(settings), Progress(dev.metric if dev else "")],
+            callbacks=[
+                self._notice,
+                EpochEnd(settings),
+                Progress(dev.metric if dev else ""),
+                Resumed(self._catch_up),
+            ],
         )
         self.remove_callback(PrinterCallback)
         self._batches = batches
@@ -378,6 +391,7 @@ class _Trainer(transformers.Trainer):
                 batch_sampler=self._batches,
                 collate_fn=self.data_collator,
                 num_workers=self.args.dataloader_num_workers,
+                worker_init_fn=preemption.keep_working,
                 pin_memory=not self.args.use_cpu,
             )
         )
@@ -443,10 +457,40 @@ class _Trainer(transformers.Trainer):
         self.log({"eval_score": score})
         return {"eval_score": score}
 
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        """Save first: what is cut off after it, a resumed run does again."""
+        if self.control.should_save:
+            self._save_checkpoint(self.model, None)
+            self.control.should_save = False
+        if self._notice.given:
+            state = self.state
+            raise preemption.Preempted(
+                f"received {self._notice.given}; saved step {state.global_step} of "
+                f"{state.max_steps} (epoch {state.epoch:.2f} of {state.num_train_epochs}); a retry "
+                "or requeue goes on from there"
+            )
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def _catch_up(self) -> None:
+        """Bring a resumed run to where the checkpoint was saved, and end an epoch that is over."""
+        saved = checkpoints.path_of(Path(self.args.output_dir), self.state.global_step) / RUNNING
+        running = json.loads(saved.read_text(encoding="utf-8"))
+        self._tr_loss += running["loss"]
+        self._globalstep_last_logged = running["logged_at"]
+        if self.state.global_step % self._steps_per_epoch == 0:
+            self.callback_handler.on_epoch_end(self.args, self.state, self.control)
+            self.control.should_save = False
+            super()._maybe_log_save_evaluate(
+                self._tr_loss, None, self.model, None, self.state.epoch, None, time.time()
+            )
+
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         super()._save_checkpoint(*args, **kwargs)
         root = Path(self.args.output_dir)
-        checkpoints.seal(checkpoints.path_of(root, self.state.global_step), self._fingerprint)
+        folder = checkpoints.path_of(root, self.state.global_step)
+        running = {"loss": self._tr_loss.item(), "logged_at": self._globalstep_last_logged}
+        write_text(folder / RUNNING, json.dumps(running))
+        checkpoints.seal(folder, self._fingerprint)
         checkpoints.prune(root, best=self.state.best_global_step)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
