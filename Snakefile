@@ -6,6 +6,7 @@ min_version("9.27")
 configfile: "config.yaml"
 
 
+include: "workflow/rules/signals.smk"
 include: "workflow/rules/plan.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/corpora.smk"

@@ -44,6 +44,7 @@ ENVIRONMENTS = {
         "bitsandbytes",
         "huggingface_hub",
         "peft",
+        "psutil",
         "torch",
         "transformers",
     ],

@@ -116,7 +116,7 @@ def _pause(file: Path, batch: int) -> None:
         fetched += 1
         if fetched == batch:
             file.write_text(str(os.getpid()))
-            while preemption.received() is None:
+            while preemption.asked() is None:
                 time.sleep(0.001)
         return collate(self, examples)
 

@@ -18,7 +18,7 @@ from serflow.tables import FOLDS, UTTERANCES
 
 
 def main(smk, settings):
-    preemption.watch()
+    preemption.watch(smk.resources.get("runtime"))
     block, classes, train_only = (settings[x] for x in ("system", "classes", "train_only"))
     chosen = chosen_point(smk.input.get("grid"))
     block = placed(block, chosen)

@@ -30,7 +30,7 @@ class Notice(TrainerCallback):
     Attributes
     ----------
     given : str or None
-        The signal by which the job was asked, once that is to be followed.
+        Why the job is to end, once that is to be followed.
     """
 
     def __init__(self, steps_per_epoch: int) -> None:
@@ -38,18 +38,18 @@ class Notice(TrainerCallback):
         self.given: str | None = None
 
     def on_step_end(self, args, state, control, **kwargs):
-        """Look for a signal."""
+        """Look."""
         if state.global_step % self._steps_per_epoch:
             self._look(control)
         return control
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        """Look for a signal; before the epoch's own end."""
+        """Look, before the epoch's own end."""
         self._look(control)
         return control
 
     def _look(self, control: transformers.TrainerControl) -> None:
-        self.given = preemption.received()
+        self.given = preemption.asked()
         control.should_save = self.given is not None
 
 

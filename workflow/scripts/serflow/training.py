@@ -465,7 +465,7 @@ class _Trainer(transformers.Trainer):
         if self._notice.given:
             state = self.state
             raise preemption.Preempted(
-                f"received {self._notice.given}; saved step {state.global_step} of "
+                f"{self._notice.given}; saved step {state.global_step} of "
                 f"{state.max_steps} (epoch {state.epoch:.2f} of {state.num_train_epochs}); a retry "
                 "or requeue goes on from there"
             )

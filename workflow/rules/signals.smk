@@ -1,0 +1,32 @@
+# Slurm signals only the first process of a step, and that is Snakemake: it passes on what the scripts
+# are to know. Snakemake itself would die of SIGUSR1, and at SIGTERM wait for a script that knows nothing.
+import os
+import signal
+
+import psutil
+from snakemake.scheduling.job_scheduler import JobScheduler
+
+
+def tell_scripts(number):
+    for process in psutil.Process().children(recursive=True):
+        try:
+            # Not the shell around a script: without it Snakemake takes the job for finished.
+            if any("/.snakemake/scripts/" in word for word in process.cmdline()[:2]):
+                process.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue
+
+
+def pass_on_signals():
+    wait_for_jobs = JobScheduler.exit_gracefully
+
+    def tell_and_wait(scheduler, *args):
+        tell_scripts(signal.SIGTERM)
+        wait_for_jobs(scheduler, *args)
+
+    JobScheduler.exit_gracefully = tell_and_wait
+    signal.signal(signal.SIGUSR1, lambda number, frame: tell_scripts(number))
+
+
+if "SLURM_JOB_ID" in os.environ and not workflow.is_main_process:
+    pass_on_signals()
