@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import os
 import shutil
 import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -27,6 +31,7 @@ TOOLS = [
     "mv",
     "rm",
     "sed",
+    "sh",
     "sha256sum",
     "touch",
 ]
@@ -66,10 +71,10 @@ def test_there_is_a_link_for_every_command_of_the_plugin():
     names = {path.name for path in BIN.iterdir()}
     assert names == {
         "slurm-command", "sbatch", "srun", "squeue", "sacct", "scancel", "scontrol", "sinfo",
-        "sacctmgr", "sshare",
+        "sacctmgr", "sshare", "array_task.py",
     }  # fmt: skip
     for path in BIN.iterdir():
-        assert os.access(path, os.X_OK)
+        assert os.access(path, os.X_OK) or path.suffix == ".py"
 
 
 def test_a_cancelled_job_has_a_state_that_the_plugin_knows(cluster):
@@ -160,6 +165,42 @@ def test_a_job_that_refused_its_data_is_not_submitted_again(cluster, tmp_path):
     assert cluster.run(*call, SERFLOW_RUN="another").stdout == "42\n", "the next run tries again"
     array = cluster.run("sbatch", *call[1:], " --array=1-3", **run)
     assert array.stdout == "42\n", "one task must not hold back the others"
+
+
+def packed(commands):
+    """Commands of an array as the plugin hands them over: task -> command."""
+    hexed = {str(task): zlib.compress(text.encode()).hex() for task, text in commands.items()}
+    return base64.b64encode(json.dumps(hexed).encode()).decode()
+
+
+def test_every_task_of_an_array_runs_its_own_command_alone(cluster, tmp_path):
+    """In the plugin's way task 2 starts task 1's Snakemake first, and deletes its finished output."""
+    first = f"'{sys.executable}' -m snakemake --target-jobs 'a:i=1'"
+    others = packed({2: 'echo two of "$SLURM_ARRAY_TASK_ID"', 3: "echo drei größer"})
+    # As Slurm does: the wrapped text is a shell script of the node.
+    cluster.command(
+        "sbatch", 'for x in "$@"; do [[ $x != --wrap=* ]] || sh -c "${x#--wrap=}"; done'
+    )
+    (tmp_path / "snakemake.py").write_text("import sys; print('one', *sys.argv[1:])")
+    call = [
+        "sbatch",
+        "--parsable",
+        "--array=1-3",
+        f"--wrap={first} --slurm-jobstep-array-execs={others}",
+    ]
+    done = [
+        cluster.run(*call, SLURM_ARRAY_TASK_ID=str(task), PYTHONPATH=str(tmp_path))
+        for task in (1, 2, 3)
+    ]
+    assert [x.stdout for x in done] == [
+        "one --target-jobs a:i=1\n", "two of 2\n", "drei größer\n",
+    ], done  # fmt: skip
+
+
+def test_a_job_that_is_no_array_is_submitted_as_it_is(cluster):
+    cluster.command("sbatch", 'printf "%s\\n" "$@"')
+    call = ["--parsable", "--wrap=python -m snakemake --target-jobs 'a:i=1'"]
+    assert cluster.run("sbatch", *call).stdout.splitlines() == call
 
 
 def test_the_wrappers_of_two_checkouts_do_not_call_each_other_for_ever(cluster, tmp_path):
