@@ -6,6 +6,10 @@ min_version("9.27")
 configfile: "config.yaml"
 
 
+# Read with `--sdm apptainer` alone; built from envs/serflow.def.
+container: "envs/serflow.sif"
+
+
 include: "workflow/rules/signals.smk"
 include: "workflow/rules/plan.smk"
 include: "workflow/rules/models.smk"
