@@ -38,6 +38,13 @@ rule all:
     localrule: True
 
 
+# For clusters on which Snakemake has no internet either: `snakemake --cores 4 fetch` where there is.
+rule fetch:
+    input:
+        PLAN.fetched(),
+    localrule: True
+
+
 onsuccess:
     for study in STUDIES:
         headline = Path(f"results/{study}/headline.txt")

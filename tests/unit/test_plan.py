@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from serflow.config.load import load
+from serflow.config.load import load, load_study
 from serflow.config.site import SiteConfig
 from serflow.config.study import StudyConfig
 from serflow.errors import UserError
@@ -31,6 +31,22 @@ def plan(models=None, paths=None, **changes):
 def test_a_hub_model_is_fetched_once_into_the_results():
     assert plan().model_file(HUB) == "results/models/hub/facebook--w2v-bert-2.0/model.json"
     assert plan().hub_models() == {"hub/facebook--w2v-bert-2.0": HUB}
+
+
+def test_what_needs_the_internet_can_be_fetched_before_and_nothing_else_is(tmp_path):
+    """SONAR is a rule without wildcards: named as a target, it would be fetched for any study."""
+    assert plan().fetched() == ["results/models/hub/facebook--w2v-bert-2.0/model.json"]
+    studies = {
+        name: load_study(ROOT / f"studies/{name}.yaml")
+        for name in ("odyssey2024", "hubert_multilabel")
+    }
+    site = SiteConfig(paths={"msp_podcast": str(tmp_path), "savee": str(tmp_path)})
+    fetched = Plan(site, studies, ROOT / "workflow/scripts").fetched()
+    assert "results/models/sonar-eng/model.json" in fetched
+    assert "results/models/hub/nvidia--canary-1b/model.json" in fetched
+    assert "results/corpora/crema_d/download.json" in fetched
+    assert "results/corpora/musan/download.json" in fetched
+    assert not [file for file in fetched if "savee" in file or "msp_podcast" in file]
 
 
 def test_an_air_gapped_site_names_a_folder_and_nothing_is_fetched(tmp_path):

@@ -13,6 +13,7 @@ from serflow.config.site import SiteConfig
 from serflow.config.study import StudyConfig
 from serflow.plan.corpora import Corpora
 from serflow.plan.given import Given
+from serflow.plan.models import SONAR_FILE
 from serflow.plan.results import Results
 from serflow.plan.submissions import Submissions
 
@@ -36,3 +37,10 @@ class Plan(Submissions, Corpora, Given, Results):
         self._check_arrays()
         for source, kind in PUBLISHED.items():
             self.corpora.setdefault(source, kind(source=source))
+
+    def fetched(self) -> list[str]:
+        """What the studies need of the internet: models of the hub, SONAR, corpora that are open."""
+        used = [m for s in self.studies.values() for x in s.trained.values() for m in x.models()]
+        files = [f"results/models/{folder}/model.json" for folder in self.hub_models()]
+        files += [SONAR_FILE] * any(self.model_file(model) == SONAR_FILE for model in used)
+        return files + [file for study in self.studies for file in self.downloads(study)]

@@ -13,12 +13,13 @@ from serflow.digests import canonical, digest
 from serflow.errors import UserError
 from serflow.plan.base import Settings
 
+SONAR_FILE = "results/models/sonar-eng/model.json"
 # What the rules of models.smk make.
 MADE_MODELS = {
     "results/models/tiny-w2v-bert/model.json",
     "results/models/demo-llama/model.json",
     "results/models/demo-canary/model.nemo",
-    "results/models/sonar-eng/model.json",
+    SONAR_FILE,
 }
 # The English speech encoder; see serflow.nets.sonar_checkpoint.
 SONAR = Remote(
