@@ -20,7 +20,7 @@ def main(smk, settings):
     print("worked on it")
     {body}
 
-smk = SimpleNamespace(rule="train_fold", log=["job.log"], params={{}}, config={{}}, resources={{}},
+smk = SimpleNamespace(rule="train_fold", log=["job.log"], params={{}}, config={{}}, resources={{}}, threads=1,
                       wildcards={{"study": "demo", "fold": "0"}})
 job.run(main, smk)
 """

@@ -11,6 +11,7 @@ from serflow.context import Context
 from serflow.digests import canonical, digest
 from serflow.files import atomic_folder, write_text
 from serflow.grids import chosen_point
+from serflow.scratch import scratch_folder, staged_inputs
 from serflow.systems.fold_run import join_fold, train_and_score
 from serflow.systems.inputs import read_inputs, read_sounds
 from serflow.systems.interface import build
@@ -25,6 +26,7 @@ def main(smk, settings):
     system_digest = digest(smk.params.settings, smk.params.code, canonical(chosen))
     for file in smk.input.get("models", []):
         block["model"] = str(Path(file).parent)
+    files = staged_inputs(dict(smk.input.items()), scratch_folder(smk.config.get("scratch")))
     scale = settings["scale"] and Scale(**settings["scale"])
     fold = join_fold(
         UTTERANCES.read(smk.input.utterances),
@@ -33,13 +35,13 @@ def main(smk, settings):
         classes,
         train_only,
         scale,
-        **read_inputs(smk.input),
+        **read_inputs(files),
     )
     output, seed = Path(smk.output[0]), int(smk.wildcards.seed)
     # Outside the rule's outputs, which Snakemake deletes when a job fails: a retry resumes here.
     key = digest(system_digest, fold.data_digest(), canonical([seed, smk.threads]))
     checkpoints = output.parent / "checkpoints" / f"fold-{smk.wildcards.fold}-{key}"
-    learnt, sounds = classes + train_only, read_sounds(smk.input)
+    learnt, sounds = classes + train_only, read_sounds(files)
     context = Context(learnt, seed, checkpoints, smk.threads, len(train_only), sounds, scale)
     system = build(block["family"], block, context)
     tables = train_and_score(system, smk.wildcards.system, fold, seed, system_digest)

@@ -14,6 +14,7 @@ from typing import Any
 from serflow.attempts import recorded
 from serflow.errors import UserError
 from serflow.files import write_text
+from serflow.scratch import scratch_folder, temporary_files_in
 
 # Names one run of Snakemake, where retries are to end with the first failure that they cannot mend.
 RUN = "SERFLOW_RUN"
@@ -45,7 +46,12 @@ def run(main: Callable[[Any, dict[str, Any]], None], smk: Any) -> None:
     try:
         if mark and mark.exists():
             raise UserError(mark.read_text(encoding="utf-8"))
-        with recorded(log, smk.threads, dict(smk.resources.items())):
+        # Where a job puts temporary files changes nothing of what it makes, so it is no param.
+        scratch = scratch_folder(smk.config.get("scratch"))
+        with (
+            recorded(log, smk.threads, dict(smk.resources.items())),
+            temporary_files_in(scratch),
+        ):
             main(smk, json.loads(smk.params.get("settings", "{}")))
     except UserError as error:
         print(f"\nError in {smk.rule}: {error}", file=sys.stderr, flush=True)

@@ -40,6 +40,11 @@ class SiteConfig(Strict):
     shards: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Transcription jobs per corpus; null keeps each study's own."
     )
+    scratch: str | None = Field(
+        None,
+        description="A folder on the disk of the machine that a job runs on, for temporary files and "
+        "for copies of packed audio; environment variables are the job's own, as $SLURM_TMPDIR.",
+    )
     resources: dict[ResourceClass, ClassChanges] = Field(
         {}, description="Changes to what a class of jobs asks for: class -> values."
     )
