@@ -50,25 +50,30 @@ def paired(
 
 def main(runs: int = 5) -> None:
     """Measure and print."""
-    studies = ",".join(path.stem for path in sorted((ROOT / "studies").glob("*.yaml")))
+    # What posteriors_only plans depends on whose posteriors they are.
+    known = {path.stem for path in (ROOT / "studies").glob("*.yaml")} - {"posteriors_only"}
+    studies = ",".join(sorted(known))
     dry = [
         "-n",
         "--quiet",
         "host",
         "--config",
         f"studies=[{studies}]",
-        "paths={emodb: wav, msp_podcast: wav, savee: wav}",
+        "paths={emodb: wav, emospeech2024: wav, msp_podcast: wav, savee: wav}",
     ]
     with tempfile.TemporaryDirectory() as scratch:
         ours, bare = copy_workflow(Path(scratch) / "ours"), Path(scratch) / "bare"
-        text = seconds(ours, *dry)[1]
-        jobs = int(re.findall(r"^total\s+(\d+)", text, re.MULTILINE)[-1])
         bare.mkdir()
-        (bare / "Snakefile").write_text(BARE.format(n=jobs - 1))
         (bare / "job.py").write_text(
             "from pathlib import Path\nPath(snakemake.output[0]).write_text('')\n"
         )
-        paired(runs, (ours, dry), (bare, ["-n"]), f"plan {jobs} jobs of all studies (-n)")
+        for seeds in ("[1,2,3]", "[1]"):
+            planned = [*dry, f"seeds={seeds}"]
+            text = seconds(ours, *planned)[1]
+            jobs = int(re.findall(r"^total\s+(\d+)", text, re.MULTILINE)[-1])
+            (bare / "Snakefile").write_text(BARE.format(n=jobs - 1))
+            what = f"plan {jobs} jobs of all studies and grids, seeds {seeds} (-n)"
+            paired(runs, (ours, planned), (bare, ["-n"]), what)
         if "Nothing to be done" not in seconds(ROOT, *DEMO, "-n")[1]:
             print("no-op run: skipped, results/demo is not complete; run `make demo` first")
             return

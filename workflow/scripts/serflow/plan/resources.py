@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -75,12 +76,19 @@ class Resources(Trainings):
 
             return value
 
-        return {
+        asked = {
             "mem_mb": grown("mem_mb", SNAKEMAKE_MB),
             "runtime": grown("runtime"),
             # Three GPUs of two nodes are no use to one job (plugin issue 459).
             "nodes": lambda wildcards: 1 if on_gpu(need(wildcards).name) else None,
-            **{key: of_cluster(key) for key in ASKED},
+        }
+        # Snakemake calls each for each job, so what no job of this run has is left out.
+        return asked | {key: of_cluster(key) for key in ASKED if key in self._asked_of_cluster}
+
+    @cached_property
+    def _asked_of_cluster(self) -> set[str]:
+        return {
+            key for x in self.needs().values() for key in self.cluster.asks(x.name, self.gpus(x))
         }
 
     def needs(self) -> dict[str, Need]:
