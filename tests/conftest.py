@@ -13,7 +13,7 @@ from xdist.scheduler import LoadFileScheduling
 from runs import ROOT, copy_workflow, snakemake
 from small_emodb import SMALL_STUDY, with_emodb, write_small_emodb
 
-FULL_RUN = ("/test_demo.py", "/test_invalidation.py", "/test_transcription.py")
+FULL_RUN = ("/test_demo.py", "/test_invalidation.py", "/test_offline.py", "/test_transcription.py")
 
 
 class OneFullRun(LoadFileScheduling):

@@ -175,6 +175,25 @@ def test_no_rule_retries_inside_of_its_slurm_job(rule):
     assert not re.search(r"^    retries:", BLOCKS[rule], re.MULTILINE)
 
 
+NEEDS_INTERNET = {"download_corpus", "fetch_model", "fetch_sonar"}
+
+
+@pytest.mark.parametrize("rule", BLOCKS)
+def test_a_rule_is_local_or_asks_for_a_class(rule):
+    """A rule that is neither would be a Slurm job of the default memory, or one of a second."""
+    local = "    localrule: True\n" in BLOCKS[rule]
+    assert local != ("**PLAN.asks(" in BLOCKS[rule])
+    assert local or "    threads: PLAN.threads(" in BLOCKS[rule]
+    assert local or rule not in NEEDS_INTERNET, "compute nodes have none"
+
+
+def test_rules_that_need_the_internet_are_known():
+    """Whoever downloads belongs in the list above."""
+    words = re.compile(r"import (download|fetch|acquire|fetch_sonar)\b|serflow\.acquisition")
+    found = {path.stem for path in SCRIPTS if words.search(path.read_text(encoding="utf-8"))}
+    assert found == NEEDS_INTERNET
+
+
 def test_arrays_are_never_held_back_for_jobs_that_a_limit_keeps_away():
     """The plugin loses what it holds back (issue 473)."""
     profile = yaml.safe_load((ROOT / "slurm/profile.yaml").read_text())
