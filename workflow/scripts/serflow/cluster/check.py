@@ -55,10 +55,10 @@ def requests(plan: Plan, attempt: int) -> dict[Request, list[str]]:
             minutes=asks["runtime"],
             gpus=plan.gpus(need),
             model=plan.cluster.place(need.name).model if plan.gpus(need) else None,
-            partition=asks["slurm_partition"],
-            account=asks["slurm_account"],
-            qos=asks["qos"],
-            constraint=asks["constraint"],
+            partition=asks.get("slurm_partition"),
+            account=asks.get("slurm_account"),
+            qos=asks.get("qos"),
+            constraint=asks.get("constraint"),
         )
         found.setdefault(request, []).append(f"{job} ({need.name})")
     return found
