@@ -58,6 +58,27 @@ rule train_fold:
     resources: mem_mb=1000, runtime=5
     shell: "mkdir -p {output} && echo {wildcards.i} | tee -a ran > {output}/x"
 """
+GPUS = """
+import sys
+sys.path.insert(0, "workflow/scripts")
+from serflow.config.cluster import ClusterConfig
+
+def asked(request, model, gpus):
+    site = ClusterConfig(gpu={"request": request, "model": model, "partition": "main"})
+    return {"mem_mb": 1000, "runtime": 5, "nodes": 1, **site.asks("multi-gpu", gpus)}
+
+rule all:
+    input: "gres.txt", "gpus.txt"
+    default_target: True
+rule train_fold:
+    output: "gres.txt"
+    resources: **asked("gres", "fake", 2)
+    shell: "echo $CUDA_VISIBLE_DEVICES > {output}"
+rule embed_fold:
+    output: "gpus.txt"
+    resources: **asked("gpus", "fake", 1)
+    shell: "echo $CUDA_VISIBLE_DEVICES > {output}"
+"""
 LEFT = """
 rule all:
     input: expand("o{i}.txt", i=range(2))
@@ -109,6 +130,13 @@ def test_a_job_that_no_retry_can_help_is_submitted_once_and_ends_with_its_messag
         text.count("not submitted again, as no retry can help: folds.parquet: utterance 'u7'") == 2
     )
     assert (folder / "good.txt").read_text() == "1\n", "the others go on, and look for no internet"
+
+
+def test_gpus_arrive_in_both_spellings(cluster, folder):
+    """A site takes one of the two; either way they must reach the job step, by model and number."""
+    finish(start(cluster, folder, GPUS), folder)
+    assert (folder / "gres.txt").read_text() == "0,1\n"
+    assert (folder / "gpus.txt").read_text().strip() in ("0", "1")
 
 
 def test_late_tasks_of_an_array_take_nothing_away_from_early_ones(cluster, folder):
