@@ -2,9 +2,10 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
-from serflow import job, preemption
+from serflow import job, launch, preemption
 from serflow.attributes import Scale
 from serflow.config.grids import placed
 from serflow.context import Context
@@ -21,6 +22,11 @@ from serflow.tables import FOLDS, UTTERANCES
 def main(smk, settings):
     preemption.watch(smk.resources.get("runtime"))
     block, classes, train_only = (settings[x] for x in ("system", "classes", "train_only"))
+    processes = block.get("gpus", 1)
+    threads = max(1, smk.threads // processes)
+    if processes > 1 and not launch.is_worker():
+        launch.run([sys.executable, *sys.argv], processes, threads)
+        return
     chosen = chosen_point(smk.input.get("grid"))
     block = placed(block, chosen)
     system_digest = digest(smk.params.settings, smk.params.code, canonical(chosen))
@@ -42,9 +48,11 @@ def main(smk, settings):
     key = digest(system_digest, fold.data_digest(), canonical([seed, smk.threads]))
     checkpoints = output.parent / "checkpoints" / f"fold-{smk.wildcards.fold}-{key}"
     learnt, sounds = classes + train_only, read_sounds(files)
-    context = Context(learnt, seed, checkpoints, smk.threads, len(train_only), sounds, scale)
+    context = Context(learnt, seed, checkpoints, threads, len(train_only), sounds, scale)
     system = build(block["family"], block, context)
     tables = train_and_score(system, smk.wildcards.system, fold, seed, system_digest)
+    if launch.rank():
+        return  # the first process writes
     with atomic_folder(output) as folder:
         system.save(folder)
         write_text(folder / "facts.json", json.dumps(system.facts_, indent=1))

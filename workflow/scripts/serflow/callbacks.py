@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 from serflow import preemption
 from serflow.config.families.training import TrainingSettings
 from serflow.errors import UserError
+from serflow.nets import ranks
 
 # Seconds between progress lines: on a terminal, and in a log file.
 TERMINAL_SECONDS, LOG_SECONDS = 0.5, 15.0
@@ -49,7 +50,10 @@ class Notice(TrainerCallback):
         return control
 
     def _look(self, control: transformers.TrainerControl) -> None:
-        self.given = preemption.asked()
+        reason = preemption.asked()
+        # All have to save the same step, whoever was asked first.
+        if ranks.anyone(reason is not None):
+            self.given = reason or "received a signal"
         control.should_save = self.given is not None
 
 

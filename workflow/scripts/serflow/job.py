@@ -18,6 +18,8 @@ from serflow.scratch import scratch_folder, temporary_files_in
 
 # Names one run of Snakemake, where retries are to end with the first failure that they cannot mend.
 RUN = "SERFLOW_RUN"
+# Names a file, in each of the processes that one job has several of (`serflow.launch`).
+WORKER_ERROR = "SERFLOW_WORKER_ERROR"
 REFUSED = Path(".snakemake/serflow/refused")
 
 
@@ -34,7 +36,13 @@ def run(main: Callable[[Any, dict[str, Any]], None], smk: Any) -> None:
     A UserError becomes its message alone; any other exception keeps its traceback. Snakemake shows
     the log of a failed job. A UserError is no accident of a node or of memory, so a retry in the same
     run of Snakemake fails at once with the same message; `slurm/bin` does not even submit it.
+
+    One of several processes of a job leaves its error to the process that started it.
     """
+    settings = json.loads(smk.params.get("settings", "{}"))
+    if WORKER_ERROR in os.environ:
+        _run_worker(main, smk, settings, Path(os.environ[WORKER_ERROR]))
+        return
     log = Path(smk.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)
     # File descriptors, not sys.stdout: native libraries and child processes write there as well.
@@ -52,7 +60,7 @@ def run(main: Callable[[Any, dict[str, Any]], None], smk: Any) -> None:
             recorded(log, smk.threads, dict(smk.resources.items())),
             temporary_files_in(scratch),
         ):
-            main(smk, json.loads(smk.params.get("settings", "{}")))
+            main(smk, settings)
     except UserError as error:
         print(f"\nError in {smk.rule}: {error}", file=sys.stderr, flush=True)
         if mark:
@@ -60,6 +68,16 @@ def run(main: Callable[[Any, dict[str, Any]], None], smk: Any) -> None:
         sys.exit(1)
     except Exception:
         traceback.print_exc()
+        sys.exit(1)
+
+
+def _run_worker(main: Callable[..., None], smk: Any, settings: dict[str, Any], file: Path) -> None:
+    try:
+        main(smk, settings)
+    except Exception as error:
+        mendable = isinstance(error, UserError)
+        said = str(error) if mendable else traceback.format_exc()
+        write_text(file, json.dumps({"mendable": mendable, "said": said}))
         sys.exit(1)
 
 

@@ -8,11 +8,13 @@ next optimiser step when the job is asked to end.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,27 +23,31 @@ import numpy as np
 import peft
 import torch
 import transformers
+from accelerate.data_loader import DataLoaderShard
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import TrainingArguments
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_callback import PrinterCallback
 
 from serflow import checkpoints, preemption
-from serflow.batching import Batches, Draw
+from serflow.batching import Batches, Draw, count_batches
 from serflow.callbacks import EpochEnd, Notice, Progress, Resumed
 from serflow.config.families.training import TrainingSettings
 from serflow.context import Context
 from serflow.errors import UserError
 from serflow.files import write_text
-from serflow.nets import weights
+from serflow.nets import ranks, sharding, weights
 from serflow.nets.losses import ATTRIBUTE_LOSSES, concordance_loss, weighted_cross_entropy
 from serflow.targets import Targets
 from serflow.training_prior import effective_prior
 
 # In a checkpoint, beside what HF Trainer puts there.
 WEIGHTS, RUNNING = "trained.safetensors", "running.json"
+# Apart from the seeds that a study lists.
+RANK_SEEDS = 1_000_003
 
 
 class Inputs(Protocol):
@@ -117,14 +123,17 @@ class Fitted:
 
 
 def seed_everything(context: Context) -> None:
-    """Seed all generators and pin the threads: call it before a network is built."""
+    """Seed all generators, pin the threads, meet the job's other processes: before a network is built."""
+    ranks.join()
     torch.set_num_threads(context.threads)
     transformers.set_seed(context.seed)
 
 
 def device() -> torch.device:
-    """Where networks run: the first GPU, else the CPU."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    """Where networks run: this process's GPU, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
 
 
 def uses_bf16(settings: TrainingSettings) -> bool:
@@ -161,6 +170,8 @@ def fit_network(
 ) -> Fitted:
     """Train `net` in place with weighted cross-entropy, a loss of attributes, or their sum.
 
+    In a job of several processes all of them call this; each is left with the whole trained network.
+
     Parameters
     ----------
     net : nn.Module
@@ -193,6 +204,7 @@ def fit_network(
             "training.select is 'best', but the fold has no dev rows to choose an epoch on; "
             "use folds with a dev set, or select: last"
         )
+    _check_shares(len(targets), settings)
     start = time.monotonic()
     loss_weights = None
     if targets.n_classes:
@@ -206,12 +218,27 @@ def fit_network(
         balanced=settings.balanced_sampling,
     )
     fingerprint = _fingerprint(net, inputs, targets, settings, context, dev)
+    resume = ranks.from_first(lambda: checkpoints.newest(context.checkpoints, fingerprint))
+    if resume:
+        weights.load_trained(net, resume / WEIGHTS)
+    sharded = settings.distributed == "fsdp" and ranks.size() > 1
+    if ranks.rank():
+        # Other dropout in each process.
+        transformers.set_seed((context.seed + RANK_SEEDS * ranks.rank()) % 2**32)
     trainer = _Trainer(
-        net, _Examples(inputs, targets), batches, settings, context, loss_weights, dev, fingerprint
+        net,
+        _Examples(inputs, targets),
+        batches,
+        settings,
+        context,
+        loss_weights,
+        dev,
+        fingerprint,
+        sharded,
     )
-    resume = checkpoints.newest(context.checkpoints, fingerprint)
     with preemption.saving_later():
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    trainer.hand_over()
     steps_per_epoch = math.ceil(len(batches) / settings.accumulation)
     state = trainer.state
     chosen = state.global_step if settings.select == "last" else state.best_global_step
@@ -234,6 +261,7 @@ def fit_network(
         "class_weights": None if loss_weights is None else loss_weights.tolist(),
         "balanced_sampling": settings.balanced_sampling,
         "device": trainer.args.device.type,
+        "processes": ranks.size(),
         "bf16": trainer.args.bf16,
         "seconds": round(time.monotonic() - start, 3),
         "resumed_at_step": int(resume.name.removeprefix(checkpoints.PREFIX)) if resume else None,
@@ -257,6 +285,8 @@ def outputs(
 ) -> NDArray[np.float64]:
     """What a network, or a part of it, says of all inputs, in their order.
 
+    Several processes share the batches, and each is given all outputs.
+
     Parameters
     ----------
     net : nn.Module
@@ -277,36 +307,40 @@ def outputs(
     where = next(net.parameters()).device
     draws = [Draw(0, i, i) for i in range(len(inputs))]
     order = np.argsort(inputs.lengths(draws), kind="stable")
-    rows: list[NDArray[np.float64]] = [np.empty(0)] * len(draws)
-    for first in range(0, len(order), batch_size):
-        chosen = order[first : first + batch_size]
+    batches = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+    rows: NDArray[np.float64] | None = None
+    # The last processes may be left without a batch: they count the columns on the first one.
+    for chosen in ranks.share(batches) or batches[:1]:
         batch = inputs.collate([inputs.item(draws[i]) for i in chosen])
         with torch.autocast(where.type, torch.bfloat16, enabled=bf16):
             found = function(**{name: value.to(where) for name, value in batch.items()})
-        for i, row in zip(chosen, found.double().cpu().numpy(), strict=True):
-            rows[i] = row
-    return np.stack(rows)
+        if rows is None:
+            rows = np.zeros((len(draws), found.shape[1]))
+        rows[chosen] = found.double().cpu().numpy()
+    if not ranks.share(batches):
+        rows[:] = 0
+    return ranks.summed(rows)
 
 
 class _Examples(Dataset):
-    """Inputs with targets, indexed by Draw."""
+    """Inputs with targets, by batches of Draw: this process's share of the inputs, all targets."""
 
     def __init__(self, inputs: Inputs, targets: Targets) -> None:
         self.inputs = inputs
         self.targets = targets
+        self._labels = torch.tensor(targets.labels, dtype=torch.int64)
         self._attributes = torch.tensor(targets.attributes, dtype=torch.float32)
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, int, Tensor]:
-        label = int(self.targets.labels[draw.row])
-        return self.inputs.item(draw), label, self._attributes[draw.row]
+    def __getitems__(self, draws: list[Draw]) -> list[Draw]:
+        return draws
 
-    def collate(self, examples: list[tuple[Tensor, int, Tensor]]) -> dict[str, Tensor]:
-        items, labels, attributes = zip(*examples, strict=True)
-        batch = self.inputs.collate(list(items))
-        return batch | {"labels": torch.tensor(labels), "attributes": torch.stack(attributes)}
+    def collate(self, draws: list[Draw]) -> dict[str, Tensor]:
+        batch = self.inputs.collate([self.inputs.item(draw) for draw in ranks.share(draws)])
+        rows = [draw.row for draw in ranks.dealt(draws)]
+        return batch | {"labels": self._labels[rows], "attributes": self._attributes[rows]}
 
 
 class _Trainer(transformers.Trainer):
@@ -326,6 +360,7 @@ class _Trainer(transformers.Trainer):
         loss_weights: NDArray[np.float64] | None,
         dev: Dev | None,
         fingerprint: str,
+        sharded: bool,
     ) -> None:
         self._steps_per_epoch = math.ceil(len(batches) / settings.accumulation)
         updates = self._steps_per_epoch * settings.epochs
@@ -334,7 +369,7 @@ class _Trainer(transformers.Trainer):
             output_dir=str(context.checkpoints),
             seed=context.seed,
             num_train_epochs=settings.epochs,
-            per_device_train_batch_size=settings.batch_size,
+            per_device_train_batch_size=settings.batch_size // ranks.size(),
             gradient_accumulation_steps=settings.accumulation,
             learning_rate=settings.learning_rate,
             weight_decay=settings.weight_decay,
@@ -361,8 +396,16 @@ class _Trainer(transformers.Trainer):
         # One GPU even where more are visible: HF would otherwise split every batch over all.
         args._n_gpu = min(args.n_gpu, 1)
         self._notice = Notice(self._steps_per_epoch)
+        self._net, self._sharded = net, sharded
+        if sharded:
+            # A copy is sharded, and the network itself waits beside it for what that learns.
+            copied = sharding.shard(copy.deepcopy(net), args.device)
+            net.to("cpu")
+        else:
+            copied = net
+        ranks.share_batch_statistics(copied)
         super().__init__(
-            model=net,
+            model=copied,
             args=args,
             train_dataset=examples,
             data_collator=examples.collate,
@@ -385,15 +428,15 @@ class _Trainer(transformers.Trainer):
             self._loss_weights = torch.tensor(weight, dtype=torch.float32, device=args.device)
 
     def get_train_dataloader(self) -> DataLoader:
-        return self.accelerator.prepare(
-            DataLoader(
-                self.train_dataset,
-                batch_sampler=self._batches,
-                collate_fn=self.data_collator,
-                num_workers=self.args.dataloader_num_workers,
-                worker_init_fn=preemption.keep_working,
-                pin_memory=not self.args.use_cpu,
-            )
+        # Not prepared: accelerate would deal out whole batches, and each is shared here.
+        return DataLoaderShard(
+            self.train_dataset,
+            device=self.args.device,
+            batch_sampler=self._batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            worker_init_fn=preemption.keep_working,
+            pin_memory=not self.args.use_cpu,
         )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -434,7 +477,7 @@ class _Trainer(transformers.Trainer):
         num_items_in_batch: int | None = None,
     ) -> Any:
         labels, reference = inputs.pop("labels"), inputs.pop("attributes")
-        found = model(**inputs)
+        found = ranks.gathered(model(**inputs), len(labels))
         n, n_logits = len(labels), self.train_dataset.targets.n_logits
         n_items = num_items_in_batch or n
         loss = found.new_zeros((), dtype=torch.float32)
@@ -450,7 +493,10 @@ class _Trainer(transformers.Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Score the dev rows and remember the best epoch; the first of equals wins."""
+        self.hand_over()
         score = self._dev.score()
+        if self._sharded:
+            self._net.to("cpu")
         if self.state.best_metric is None or score > self.state.best_metric:
             self.state.best_metric = score
             self.state.best_global_step = self.state.global_step
@@ -489,19 +535,80 @@ class _Trainer(transformers.Trainer):
         root = Path(self.args.output_dir)
         folder = checkpoints.path_of(root, self.state.global_step)
         running = {"loss": self._tr_loss.item(), "logged_at": self._globalstep_last_logged}
-        write_text(folder / RUNNING, json.dumps(running))
-        checkpoints.seal(folder, self._fingerprint)
-        checkpoints.prune(root, best=self.state.best_global_step)
+        ranks.wait()
+        if self.args.should_save:
+            write_text(folder / RUNNING, json.dumps(running))
+            checkpoints.seal(folder, self._fingerprint)
+            checkpoints.prune(root, best=self.state.best_global_step)
+        ranks.wait()
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        weights.save_trained(self.model, folder / WEIGHTS)
+        self._gather()
+        if self.args.should_save:
+            folder = Path(output_dir or self.args.output_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            weights.save_trained(self._net, folder / WEIGHTS)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self._sharded:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        folder = Path(output_dir)
+        sharding.save_optimizer(self.model, self.optimizer.optimizer, folder / OPTIMIZER_NAME)
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), folder / SCHEDULER_NAME)
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:
-        weights.load_trained(self.model, Path(resume_from_checkpoint) / WEIGHTS)
+        """Nothing: the network has had its weights back before it was sharded."""
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if not self._sharded or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        folder = Path(checkpoint)
+        sharding.load_optimizer(self.model, self.optimizer.optimizer, folder / OPTIMIZER_NAME)
+        self.lr_scheduler.load_state_dict(torch.load(folder / SCHEDULER_NAME, weights_only=True))
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        if self._sharded:
+            return sharding.clip_gradients(model, self.args.max_grad_norm)
+        return super()._clip_grad_norm(model)
+
+    def hand_over(self) -> None:
+        """Leave what has been learnt in the network itself, ready to run."""
+        self._gather()
+        self._net.to(self.args.device)
+
+    def _gather(self) -> None:
+        if self._sharded:
+            names = weights.trained_tensors(self._net)
+            self._net.load_state_dict(sharding.whole_tensors(self.model, names), strict=False)
+
+    @contextmanager
+    def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
+        self.model.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            self.model.set_requires_gradient_sync(True)
+
+
+def _check_shares(n: int, settings: TrainingSettings) -> None:
+    """Every process needs a row of every batch."""
+    processes = ranks.size()
+    if settings.batch_size % processes:
+        raise UserError(
+            f"training.batch_size is {settings.batch_size}, which {processes} GPUs cannot share "
+            f"evenly; expected a multiple of {processes}"
+        )
+    smallest = n // count_batches(n, settings.batch_size)
+    if smallest < processes:
+        raise UserError(
+            f"{n} training utterances make batches of {smallest}, too few for {processes} GPUs; "
+            "lower `gpus`, or raise training.batch_size"
+        )
 
 
 def _fingerprint(
@@ -521,6 +628,7 @@ def _fingerprint(
         "settings": settings.model_dump(mode="json"),
         "classes": list(context.classes),
         "seed": context.seed,
+        "processes": ranks.size(),
         "versions": [torch.__version__, transformers.__version__, peft.__version__],
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from serflow.config.base import Count, Strict
+from serflow.config.families.training import check_gpus
 from serflow.config.grids import System
 
 CpuClass = Literal["cpu-small", "cpu-audio"]
@@ -87,4 +88,5 @@ class TrainedSystem(System):
                 f"resources is {self.resources!r} and gpus is {self.gpus}; expected multi-gpu for "
                 "two GPUs or more, and another class for one"
             )
+        check_gpus(self, self.gpus)
         return self

@@ -76,9 +76,11 @@ class Trainings(Transcriptions):
     def system_settings(self, wildcards: Any) -> str:
         """A system's own block, the class order of its output, and the scale of its attributes."""
         study = self.studies[wildcards.study]
-        # Where a system runs does not change what it learns.
         system = self.system(wildcards.study, wildcards.system)
-        block = system.model_dump(mode="json", exclude={"resources", "grid"})
+        # Where a system runs does not change what it learns; several GPUs change last digits, and
+        # have one class.
+        where = {"resources"} if getattr(system, "gpus", 1) == 1 else set()
+        block = system.model_dump(mode="json", exclude={"grid", *where})
         learnt = {"classes": study.classes, "train_only": study.labels.train_only, "scale": None}
         if study.attributes and system.predicts != "categories":
             low, high = study.attributes.scale

@@ -60,6 +60,10 @@ class SpeechClassifier:
         """Train on the labelled rows, phase by phase; dev rows choose each one's epoch if asked."""
         training.seed_everything(self.context)
         self._build()
+        augmentation = self.settings.augmentation
+        self.augmenter_ = augmentation and Augmenter(
+            augmentation, self.context.sounds, self.context.seed
+        )
         learnt = self.columns.targets(train)
         histories = []
         for number, phase in enumerate(self.settings.phases):
@@ -149,9 +153,6 @@ class SpeechClassifier:
         self._copied = load_head(net, settings.model) if settings.initial == "pretrained" else []
         self.net_ = net.to(training.device())
         self.front_end_ = FrontEnd(settings.model)
-        self.augmenter_ = settings.augmentation and Augmenter(
-            settings.augmentation, self.context.sounds, self.context.seed
-        )
 
     def _trained_on(self, examples: Examples, phase: PhaseSettings) -> tuple[nn.Module, Inputs]:
         """The part of the network that a phase trains, and what it is given."""

@@ -75,6 +75,11 @@ class TrainingSettings(Strict):
     )
     bf16: Literal["auto", "never"] = Field("auto", description="bfloat16 where the device has it.")
     gradient_checkpointing: bool = False
+    distributed: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="How several GPUs (`gpus`) train it: each holds the whole network (ddp), or its "
+        "share of it and of the optimiser's state (fsdp: less memory, more traffic).",
+    )
 
 
 def check_quantisation(quantisation: str, adaptation: str) -> None:
@@ -85,7 +90,36 @@ def check_quantisation(quantisation: str, adaptation: str) -> None:
         )
 
 
+def trainings(system: Any) -> list[TrainingSettings]:
+    """The optimisation runs of a system of any family, in their order."""
+    found = [getattr(phase, "training", None) for phase in getattr(system, "phases", [system])]
+    return [training for training in found if training is not None]
+
+
 def chooses_on_dev(system: Any) -> bool:
     """Whether a system of any family needs dev rows to choose an epoch."""
-    trainings = [getattr(x, "training", None) for x in getattr(system, "phases", [system])]
-    return any(training is not None and training.select == "best" for training in trainings)
+    return any(training.select == "best" for training in trainings(system))
+
+
+def check_gpus(system: Any, gpus: int) -> None:
+    """Raise ValueError where several GPUs cannot share a system's training."""
+    for training in trainings(system):
+        if training.batch_size % gpus:
+            raise ValueError(
+                f"training.batch_size is {training.batch_size}, which {gpus} GPUs cannot share evenly; "
+                f"expected a multiple of {gpus}"
+            )
+        if training.distributed == "fsdp" and gpus == 1:
+            raise ValueError(
+                "training.distributed is 'fsdp', which shards a network over several GPUs, and gpus "
+                "is 1; set gpus, or leave training.distributed out"
+            )
+        if training.distributed == "fsdp":
+            _check_sharded(system)
+
+
+def _check_sharded(system: Any) -> None:
+    if getattr(system, "quantisation", "none") != "none":
+        raise ValueError("weights in 4 bits cannot be sharded: set training.distributed to 'ddp'")
+    if getattr(system, "compile", False):
+        raise ValueError("a compiled encoder cannot be sharded: set training.distributed to 'ddp'")
