@@ -55,11 +55,11 @@ def test_no_attempt_asks_for_more_than_the_machine_has():
 
 def test_several_gpus_are_of_one_node_with_cores_and_memory_for_each():
     """`--gpus=3` is happily spread over two nodes, where one process group cannot use them."""
-    mine = plan({"resources": "multi-gpu", "gpus": 3})
+    mine = plan({"resources": "multi-gpu", "gpus": 4})
     wanted = asked(mine, mine.training_need)
-    assert (wanted["gpu"], wanted["nodes"]) == (3, 1)
-    assert wanted["mem_mb"] == 3 * CLASSES["multi-gpu"].mem_mb + SNAKEMAKE_MB
-    assert mine.threads(mine.training_need)(SPEECH) == 3 * CLASSES["multi-gpu"].cpus
+    assert (wanted["gpu"], wanted["nodes"]) == (4, 1)
+    assert wanted["mem_mb"] == 4 * CLASSES["multi-gpu"].mem_mb + SNAKEMAKE_MB
+    assert mine.threads(mine.training_need)(SPEECH) == 4 * CLASSES["multi-gpu"].cpus
     assert asked(mine, mine.scoring_need)["gpu"] == 1, "embedding runs as one process"
 
 

@@ -60,10 +60,8 @@ class SpeechClassifier:
         """Train on the labelled rows, phase by phase; dev rows choose each one's epoch if asked."""
         training.seed_everything(self.context)
         self._build()
-        augmentation = self.settings.augmentation
-        self.augmenter_ = augmentation and Augmenter(
-            augmentation, self.context.sounds, self.context.seed
-        )
+        if augmentation := self.settings.augmentation:
+            self.augmenter_ = Augmenter(augmentation, self.context.sounds, self.context.seed)
         learnt = self.columns.targets(train)
         histories = []
         for number, phase in enumerate(self.settings.phases):
@@ -153,6 +151,7 @@ class SpeechClassifier:
         self._copied = load_head(net, settings.model) if settings.initial == "pretrained" else []
         self.net_ = net.to(training.device())
         self.front_end_ = FrontEnd(settings.model)
+        self.augmenter_: Augmenter | None = None  # only training needs it, and the sounds
 
     def _trained_on(self, examples: Examples, phase: PhaseSettings) -> tuple[nn.Module, Inputs]:
         """The part of the network that a phase trains, and what it is given."""
