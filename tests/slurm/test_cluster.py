@@ -118,16 +118,16 @@ def test_it_stops_within_seconds_and_leaves_nothing_behind(tmp_path):
     assert sorted(Path("/etc").glob("slurm/*")) == before
 
 
-def test_two_clusters_run_beside_each_other_and_one_without_accounting_has_no_sacct(cluster):
-    folder = Path(tempfile.mkdtemp(prefix="serflow-slurm-"))
-    with Cluster(folder, accounting=False) as other:
-        assert not set(other.nodes) & set(cluster.nodes)
-        assert other.run("sinfo", "-h", "-o", "%T", "-p", "main").split() == ["idle"]
-        with pytest.raises(ClusterError, match="accounting storage is disabled"):
-            other.run("sacct")
-        pids = other.processes()
-        assert not set(pids) & set(cluster.processes())
-    assert cluster.is_up()
+def test_two_clusters_run_beside_each_other_and_one_without_accounting_has_no_sacct(
+    cluster, cluster_without_accounting
+):
+    other = cluster_without_accounting
+    assert not set(other.nodes) & set(cluster.nodes)
+    assert not set(other.processes()) & set(cluster.processes())
+    for one in (cluster, other):
+        assert one.run("sinfo", "-h", "-o", "%T", "-p", "main").split() == ["idle"]
+    with pytest.raises(ClusterError, match="accounting storage is disabled"):
+        other.run("sacct")
 
 
 def test_a_start_that_fails_shows_the_daemons_words_and_stops_what_was_started(monkeypatch):

@@ -2,6 +2,7 @@
 # are to know. Snakemake itself would die of SIGUSR1, and at SIGTERM wait for a script that knows nothing.
 import os
 import signal
+import subprocess
 
 import psutil
 from snakemake.scheduling.job_scheduler import JobScheduler
@@ -30,3 +31,21 @@ def pass_on_signals():
 
 if "SLURM_JOB_ID" in os.environ and not workflow.is_main_process:
     pass_on_signals()
+
+
+# In the middle of a status query the executor has set its jobs aside, and at an interrupt it would cancel
+# none of them (plugin 2.8.0). Slurm knows them all by the name of the run.
+def cancel_the_whole_run():
+    from snakemake_executor_plugin_slurm import Executor
+
+    cancel_those_known = Executor.cancel_jobs
+
+    def cancel_jobs(executor, active_jobs):
+        subprocess.run(["scancel", f"--name={executor.run_uuid}"], check=False, timeout=60)
+        cancel_those_known(executor, active_jobs)
+
+    Executor.cancel_jobs = cancel_jobs
+
+
+if workflow.is_main_process:
+    cancel_the_whole_run()

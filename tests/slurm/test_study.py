@@ -1,0 +1,71 @@
+"""A user's run: `snakemake --profile slurm`, from nothing to the report."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from runs import copy_workflow, planned, snakemake
+from serflow.tables import TRANSCRIPTS
+from slurm_runs import differing, finish, of_rule, start
+
+DEMO = ["--config", "studies=[demo]"]
+# What runs on nodes; all else is local: of seconds, or in need of the internet.
+SUBMITTED = {
+    "pack_audio": 1,
+    "extract_fingerprints": 1,
+    "transcribe_shard": 1,
+    "train_fold": 4,
+    "embed_fold": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def on_slurm(cluster, tmp_path_factory):
+    """The demo study on the cluster."""
+    folder = copy_workflow(tmp_path_factory.mktemp("slurm, größer") / "clone")
+    finish(start(cluster, folder, *DEMO), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def local(on_slurm, tmp_path_factory):
+    """The study once more, from the same audio and models, as `make demo` runs it."""
+    folder = tmp_path_factory.mktemp("local") / "clone"
+    shutil.copytree(on_slurm, folder, symlinks=True)
+    shutil.rmtree(folder / "results/demo")
+    shutil.rmtree(folder / "results/corpora/demo/transcripts")
+    (folder / "results/corpora/demo/fingerprints.parquet").unlink()
+    snakemake(folder, "--cores", "2", *DEMO)
+    return folder
+
+
+def test_the_whole_demo_study_runs_to_its_report(on_slurm):
+    assert (on_slurm / "results/demo/report.html").stat().st_size > 50_000
+    assert planned(on_slurm, *DEMO) == []
+
+
+def test_heavy_rules_are_jobs_of_their_own_and_all_others_stay_local(cluster, on_slurm):
+    jobs = cluster.jobs(on_slurm)
+    assert {job.state for job in jobs} == {"COMPLETED"}
+    found = {rule: len(of_rule(jobs, rule)) for rule in SUBMITTED}
+    assert found == SUBMITTED
+    assert sum(found.values()) == len(jobs), [job.comment for job in jobs]
+
+
+def test_its_tables_are_those_of_the_local_run_byte_for_byte(local, on_slurm):
+    assert differing(on_slurm, local, "demo") == []
+    transcripts = "results/corpora/demo/transcripts/demo-canary.parquet"
+    here, there = (TRANSCRIPTS.read(folder / transcripts) for folder in (on_slurm, local))
+    assert here.equals(there)
+
+
+def test_accounting_has_what_the_jobs_used(cluster, on_slurm):
+    """The report's page of costs reads elapsed time and peak memory from there."""
+    ids = ",".join(job.id for job in of_rule(cluster.jobs(on_slurm), "train_fold"))
+    rows = cluster.run("sacct", "-n", "-P", "-j", ids, "-o", "JobID,ElapsedRaw,MaxRSS").split()
+    steps = [row.split("|") for row in rows if ".0|" in row]
+    assert len(steps) == SUBMITTED["train_fold"]
+    assert all(int(elapsed) > 0 for _, elapsed, _ in steps)
+    assert all(int(memory.rstrip("K")) > 100_000 for _, _, memory in steps)
