@@ -10,64 +10,14 @@ import sys
 import time
 from pathlib import Path
 
-import pandas as pd
-import pytest
-
-import tiny_models
-from runs import copy_workflow, snakemake
+from runs import snakemake
 from serflow.posteriors import read_posteriors
-from small_emodb import write_small_emodb
-
-STUDY = """
-title: "Words, on two GPUs"
-classes: [anger, neutral, sadness]
-corpora:
-  tones: {{source: table, columns: {{label: emotion}}}}
-folds: {{protocol: official}}
-asr:
-  gold: {{engine: reference}}
-systems:
-  text:
-    family: text_classifier
-    model: {model!r}
-    adaptation: full
-    resources: multi-gpu
-    gpus: 2
-    training: {{epochs: 60, batch_size: 4}}
-intervals: {{resamples: 100}}
-"""
-SPLIT = {"03": "train", "08": "train", "09": "dev", "10": "test"}
-EMOTIONS = {"W": "anger", "N": "neutral", "T": "sadness"}
-WORDS = {"anger": "we hate it", "neutral": "a day", "sadness": "we are awful"}
-FOLD = "results/words/seed-1/systems/text/fold-0"
+from words_study import FOLD, make
 
 
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    """A study whose one network is trained on two GPUs."""
-    corpus = write_small_emodb(tmp_path / "tones", tuple(SPLIT))
-    files = sorted(corpus.glob("wav/*.wav"))
-    table = pd.DataFrame(
-        {
-            "path": [file.relative_to(corpus).as_posix() for file in files],
-            "emotion": [EMOTIONS[file.stem[5]] for file in files],
-            "speaker": [file.stem[:2] for file in files],
-            "split": [SPLIT[file.stem[:2]] for file in files],
-        }
-    )
-    table.assign(text=table["emotion"].map(WORDS)).to_csv(corpus / "utterances.csv", index=False)
-    folder = copy_workflow(tmp_path / "clone")
-    model = str(tiny_models.llama(tmp_path / "llama"))
-    study = STUDY.format(model=model)
-    (folder / "studies/words.yaml").write_text(study, encoding="utf-8")
-    (folder / "config.yaml").write_text(
-        f"studies: [words]\npaths: {{tones: {str(corpus)!r}}}\n", encoding="utf-8"
-    )
-    return folder
-
-
-def test_a_fold_is_one_job_that_a_preemption_does_not_throw_back(folder):
+def test_a_fold_is_one_job_that_a_preemption_does_not_throw_back(tmp_path):
     """Both processes are told, save one step, and leave the retry one checkpoint."""
+    folder = make(tmp_path)
     arguments = ["--cores", "2", "--retries", "1", FOLD]
     run = subprocess.Popen(
         [sys.executable, "-m", "snakemake", *arguments],

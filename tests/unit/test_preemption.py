@@ -131,25 +131,42 @@ Path("said").touch()
 """
 
 
+def run_in_job(folder: Path) -> subprocess.Popen:
+    """Start Snakemake as it runs in a Slurm job; returns once its script is ready."""
+    command = ["snakemake", "--cores", "1", "--mode", "subprocess", "--target-jobs", "all:"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env=os.environ | {"SLURM_JOB_ID": "1", "PYTHONPATH": str(SCRIPTS)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (folder / "ready").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    return process
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 def test_snakemake_passes_the_signals_of_a_step_on_to_its_script(name, tmp_path):
     """Slurm tells the first process of a step alone, which waits for its script or dies."""
     signals = ROOT / "workflow" / "rules" / "signals.smk"
     (tmp_path / "Snakefile").write_text(SNAKEFILE.format(signals=str(signals)))
     (tmp_path / "say.py").write_text(SCRIPT)
-    command = ["snakemake", "--cores", "1", "--mode", "subprocess", "--target-jobs", "all:"]
-    environment = os.environ | {"SLURM_JOB_ID": "1", "PYTHONPATH": str(SCRIPTS)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command],
-        cwd=tmp_path,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not (tmp_path / "ready").exists():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.02)
+    process = run_in_job(tmp_path)
     process.send_signal(getattr(signal, name))
     _, said = process.communicate(timeout=60)
     assert (tmp_path / "heard").read_text() == f"received {name}", said
     assert (process.returncode == 0) == (name == "SIGUSR1"), said
+
+
+def test_a_script_that_knows_no_warning_is_left_in_peace(tmp_path):
+    """SIGUSR1 would end a transcription minutes before its time limit."""
+    signals = ROOT / "workflow" / "rules" / "signals.smk"
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.format(signals=str(signals)))
+    code = "from pathlib import Path\nimport time\nPath('ready').touch()\ntime.sleep(3)\nPath('said').touch()\n"
+    (tmp_path / "say.py").write_text(code)
+    process = run_in_job(tmp_path)
+    process.send_signal(signal.SIGUSR1)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said

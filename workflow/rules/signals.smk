@@ -3,18 +3,27 @@
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import psutil
 from snakemake.scheduling.job_scheduler import JobScheduler
 
 
+def takes_notice(process, number):
+    """Whether it is a script, not the shell around one, and has a handler of the signal."""
+    if not any("/.snakemake/scripts/" in word for word in process.cmdline()[:2]):
+        return False
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    handled = int(status.split("SigCgt:")[1].split()[0], base=16)
+    return bool(handled >> (number - 1) & 1)
+
+
 def tell_scripts(number):
     for process in psutil.Process().children(recursive=True):
         try:
-            # Not the shell around a script: without it Snakemake takes the job for finished.
-            if any("/.snakemake/scripts/" in word for word in process.cmdline()[:2]):
+            if takes_notice(process, number):
                 process.send_signal(number)
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, OSError):
             continue
 
 
