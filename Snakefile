@@ -10,8 +10,8 @@ configfile: "config.yaml"
 container: "envs/serflow.sif"
 
 
-include: "workflow/rules/signals.smk"
 include: "workflow/rules/plan.smk"
+include: "workflow/rules/signals.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/corpora.smk"
 include: "workflow/rules/audio.smk"

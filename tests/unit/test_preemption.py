@@ -112,6 +112,9 @@ def test_loader_workers_outlive_a_signal_to_the_whole_step(name):
 
 
 SNAKEFILE = """
+import sys
+sys.path.insert(0, {scripts!r})
+
 include: {signals!r}
 
 rule all:
@@ -151,7 +154,9 @@ def run_in_job(folder: Path) -> subprocess.Popen:
 def test_snakemake_passes_the_signals_of_a_step_on_to_its_script(name, tmp_path):
     """Slurm tells the first process of a step alone, which waits for its script or dies."""
     signals = ROOT / "workflow" / "rules" / "signals.smk"
-    (tmp_path / "Snakefile").write_text(SNAKEFILE.format(signals=str(signals)))
+    (tmp_path / "Snakefile").write_text(
+        SNAKEFILE.format(signals=str(signals), scripts=str(SCRIPTS))
+    )
     (tmp_path / "say.py").write_text(SCRIPT)
     process = run_in_job(tmp_path)
     process.send_signal(getattr(signal, name))
@@ -163,7 +168,9 @@ def test_snakemake_passes_the_signals_of_a_step_on_to_its_script(name, tmp_path)
 def test_a_script_that_knows_no_warning_is_left_in_peace(tmp_path):
     """SIGUSR1 would end a transcription minutes before its time limit."""
     signals = ROOT / "workflow" / "rules" / "signals.smk"
-    (tmp_path / "Snakefile").write_text(SNAKEFILE.format(signals=str(signals)))
+    (tmp_path / "Snakefile").write_text(
+        SNAKEFILE.format(signals=str(signals), scripts=str(SCRIPTS))
+    )
     code = "from pathlib import Path\nimport time\nPath('ready').touch()\ntime.sleep(3)\nPath('said').touch()\n"
     (tmp_path / "say.py").write_text(code)
     process = run_in_job(tmp_path)

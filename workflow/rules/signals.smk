@@ -3,39 +3,21 @@
 import os
 import signal
 import subprocess
-from pathlib import Path
 
-import psutil
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-
-def takes_notice(process, number):
-    """Whether it is a script, not the shell around one, and has a handler of the signal."""
-    if not any("/.snakemake/scripts/" in word for word in process.cmdline()[:2]):
-        return False
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    handled = int(status.split("SigCgt:")[1].split()[0], base=16)
-    return bool(handled >> (number - 1) & 1)
-
-
-def tell_scripts(number):
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if takes_notice(process, number):
-                process.send_signal(number)
-        except (psutil.NoSuchProcess, OSError):
-            continue
+from serflow.preemption import tell_scripts
 
 
 def pass_on_signals():
     wait_for_jobs = JobScheduler.exit_gracefully
 
     def tell_and_wait(scheduler, *args):
-        tell_scripts(signal.SIGTERM)
+        tell_scripts(signal.SIGTERM, ".snakemake/scripts")
         wait_for_jobs(scheduler, *args)
 
     JobScheduler.exit_gracefully = tell_and_wait
-    signal.signal(signal.SIGUSR1, lambda number, frame: tell_scripts(number))
+    signal.signal(signal.SIGUSR1, lambda number, _: tell_scripts(number, ".snakemake/scripts"))
 
 
 if "SLURM_JOB_ID" in os.environ and not workflow.is_main_process:

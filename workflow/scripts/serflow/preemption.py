@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import psutil
@@ -57,6 +58,27 @@ def watch(limit_minutes: float | None = None) -> None:
     timer = threading.Timer(max(0.0, notice - time.time()), _ask, [reason])
     timer.daemon = True
     timer.start()
+
+
+def tell_scripts(number: int, folder: str) -> None:
+    """Pass a signal on to the scripts below this process that have a handler of it.
+
+    Parameters
+    ----------
+    number : int
+    folder : str
+        Part of the scripts' paths. The shell around a script is not told: without it, Snakemake takes
+        the job for finished.
+    """
+    for process in psutil.Process().children(recursive=True):
+        try:
+            scripts = [word for word in process.cmdline()[:2] if f"/{folder}/" in word]
+            status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+            handled = int(status.split("SigCgt:")[1].split()[0], base=16)
+            if scripts and handled >> (number - 1) & 1:
+                process.send_signal(number)
+        except (psutil.NoSuchProcess, OSError):
+            continue  # it has ended
 
 
 def asked() -> str | None:
