@@ -27,7 +27,7 @@ test: install ## run every test, two files at a time
 
 # Apart from `make test`, since it needs root: it installs Debian's Slurm where that lacks.
 test-slurm: install ## test on a private Slurm cluster, faults included: as root, on Debian
-	@$(RUN) pytest tests/slurm
+	@$(RUN) pytest --numprocesses 2 --no-loadscope-reorder --max-worker-restart 0 tests/slurm
 
 lint: install ## check style: ruff, snakefmt, snakemake --lint
 	$(RUN) ruff check .

@@ -15,7 +15,7 @@ LAUNCHER = Path(__file__).with_name("fast_polling.py")
 # What differs from a user's own `snakemake --profile slurm`: two cores bear no more jobs at once,
 # and nobody wants to wait 20 s for the first status query.
 SITE = ["--jobs", "4", "--slurm-init-seconds-before-status-checks", "1"]
-RUN_S = 400  # a run that hangs fails the test, and not the whole of CI
+RUN_S = 600  # a run that hangs fails the test, and not the whole of CI
 Found = TypeVar("Found")
 
 

@@ -254,7 +254,7 @@ def test_every_test_file_is_run_by_one_of_the_two_test_commands():
     """A new folder of tests must not stay unrun: `make test` runs testpaths, CI tests/slurm too."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     collected = settings["tool"]["pytest"]["ini_options"]["testpaths"]
-    assert "pytest tests/slurm" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert " tests/slurm\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "make test-slurm" in (ROOT / ".ci/run").read_text(encoding="utf-8")
     folders = {path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/**/test_*.py")}
     assert folders == {*collected, "tests/slurm"}
