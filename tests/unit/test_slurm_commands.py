@@ -91,9 +91,11 @@ def test_tasks_of_an_array_are_told_apart(cluster):
     assert [x for x in asked if "JobID" not in x] == [x for x in QUERY if "JobIdRaw" not in x]
 
 
-def test_no_node_is_excluded_by_the_name_of_none_assigned(cluster):
-    """`--exclude=None assigned,n1` fails every later submission (plugin issue 485)."""
-    cluster.command("sacct", "echo '  None assigned  '")
+@pytest.mark.parametrize("node", ["None assigned", "gpu01"])
+def test_no_node_is_excluded_for_the_rest_of_the_run(cluster, node):
+    """`--exclude=None assigned,n1` fails every later submission (plugin issue 485); and where the
+    node that failed is the only one with GPUs, its jobs would wait for ever once it is back."""
+    cluster.command("sacct", f"echo '  {node}  '")
     assert cluster.answer("sacct", "-j", "7", "-n", "-X", "-o", "nodelist%-256") == []
 
 
