@@ -242,12 +242,16 @@ def test_what_cannot_be_sharded_is_refused_before_any_job(changes, words):
 
 def test_workers_stop_with_the_job_that_started_them(environment, tmp_path):
     """A killed job whose processes train on would hold its GPUs, and write beside its retry."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    tmp_path /= "pids"
+    tmp_path.mkdir()
     body = f"open({str(tmp_path)!r} + f'/{{launch.rank()}}', 'w').write(str(os.getpid()))\n    time.sleep(60)"
     code = (
         "import sys; from serflow import launch\n"
         f"launch.run([sys.executable, '-c', {WORKER.format(body=body)!r}], 2, 1)"
     )
-    job = subprocess.Popen([sys.executable, "-c", code])
+    job = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(scratch)})
     while len(list(tmp_path.iterdir())) < 2 or not all(f.read_text() for f in tmp_path.iterdir()):
         assert job.poll() is None
         time.sleep(0.02)
