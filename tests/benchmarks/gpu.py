@@ -342,6 +342,7 @@ def measure(system: System, folder: Path, steps: int, epochs: int, threads: int)
         loss_weights=None,
         dev=None,
         fingerprint="",
+        sharded=False,
     )
     # No checkpoints and no progress bar.
     trainer.remove_callback(EpochEnd)
