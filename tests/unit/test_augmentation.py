@@ -341,7 +341,8 @@ def test_training_on_whole_utterances_stays_within_max_seconds_when_slowed(model
     )
     system = build("speech_classifier", chosen, context(tmp_path))
     system._build()
-    system.augmenter_ = Augmenter(system.settings.augmentation, system.context.sounds, seed=0)
+    known = system.context
+    system.augmenter_ = Augmenter(system.settings.augmentation, known.sounds, known.seed)
     _, inputs = system._trained_on(train, system.settings.phases[0])
     draws = [Draw(0, i, i, batch) for i in range(24) for batch in range(2)]
     assert 14_000 < inputs.lengths(draws).max() <= 14_400
