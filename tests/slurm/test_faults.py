@@ -217,7 +217,9 @@ def test_a_controller_that_restarts_loses_no_job(cluster, folder, complete):
         assert resumed_at(folder, fold) is None
 
 
-def test_jobs_of_a_node_that_goes_down_run_on_another(cluster, folder, complete):
+def test_jobs_of_a_node_that_goes_down_run_again_there_too_once_it_is_back(
+    cluster, folder, complete
+):
     run = start(cluster, folder, *TARGET)
     job = wait_until_training(cluster, folder, 0)
     with held(cluster, job):
@@ -227,15 +229,14 @@ def test_jobs_of_a_node_that_goes_down_run_on_another(cluster, folder, complete)
             if (last := jobs_of(cluster, folder, fold)[-1]).node == job.node
             and last.state == "RUNNING"
         ]
-        # Its slurmd lives, and brings the node back when it registers again.
+        # Its slurmd lives, and brings the node back when it registers again: which node then gets the
+        # jobs is for Slurm to say, and none is excluded for the rest of the run.
         cluster.run("scontrol", "update", f"NodeName={job.node}", "State=DOWN", "Reason=test")
     finish(run, folder)
     check(cluster, folder, complete)
     for fold in FOLDS:
         jobs = jobs_of(cluster, folder, fold)
         assert [j.state for j in jobs] == (["NODE_FAIL"] if fold in hit else []) + ["COMPLETED"]
-        if fold in hit:
-            assert jobs[-1].node != job.node
     assert resumed_at(folder, 0) > 0
 
 
