@@ -304,15 +304,25 @@ def skipped_table(results: Results) -> Table:
 
 def costs_table(costs: list[Cost]) -> Table:
     """What each stage took and asked for, and their sum; columns of which nothing is known are left out."""
-    rows = [*costs, total_of(costs)]
-    shown: dict[str, Callable[[Cost], str]] = {
+
+    def summed(total: float, longest: float, many: bool) -> str | Cell:
+        shown = _known(total, duration, DASH)
+        return (
+            Cell(shown, f"longest {duration(longest)}") if many and not np.isnan(longest) else shown
+        )
+
+    shown: dict[str, Callable[[Cost], str | Cell]] = {
         "Stage": lambda cost: cost.title,
         "Jobs": lambda cost: count(cost.jobs) if cost.jobs else DASH,
         "Failed attempts": lambda cost: count(cost.failed) if cost.jobs else DASH,
-        "Queued": lambda cost: _known(cost.queued, duration, DASH),
-        "Longest queued": lambda cost: _known(cost.longest_queued, duration, DASH),
-        "Wall time": lambda cost: _known(cost.seconds, duration),
-        "Longest job": lambda cost: _known(cost.longest, duration, DASH),
+        "Queued": lambda cost: summed(
+            cost.queued, cost.longest_queued, cost.jobs + cost.failed > 1
+        ),
+        "Wall time": lambda cost: (
+            summed(cost.seconds, cost.longest, cost.jobs + cost.failed > 1)
+            if cost.jobs
+            else "not measured"
+        ),
         "CPU time": lambda cost: _known(cost.cpu_seconds, duration, DASH if not cost.jobs else ""),
         "GPU time": lambda cost: _known(cost.gpu_seconds, duration, DASH),
         "Peak memory": lambda cost: _known(cost.memory, memory),
@@ -327,15 +337,16 @@ def costs_table(costs: list[Cost]) -> Table:
         "GPU time": not all(np.isnan(cost.gpu_seconds) for cost in costs),
         "Asked": not all(np.isnan(cost.asked_memory) for cost in costs),
     }
-    known |= {"Longest queued": known["Queued"], "Would do": known["Asked"]}
+    known["Would do"] = known["Asked"]
     columns = [name for name in shown if known.get(name, True)]
+    rows = [*costs, total_of(costs)]
     return Table(columns, [[shown[name](cost) for name in columns] for cost in rows])
 
 
-def _asked(megabytes: float, minutes: float) -> str:
+def _asked(megabytes: float, minutes: float) -> str | Cell:
     if np.isnan(megabytes) and np.isnan(minutes):
         return DASH
-    return f"{_known(megabytes, count)} MB, {_known(minutes, count)} min"
+    return Cell(f"{_known(megabytes, count)} MB", f"{_known(minutes, count)} min")
 
 
 def facts_table(facts: dict[str, dict[str, str]], systems: list[str]) -> Table:
