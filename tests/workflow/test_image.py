@@ -1,13 +1,16 @@
 """The Apptainer image: from the lock file alone, and every job inside of it where it is asked for.
 
 Apptainer itself cannot be installed everywhere: a stand-in that keeps its command lines and runs
-their commands on the host shows what Snakemake would have it do. No image is built here.
+their commands on the host, where `python` is that of the tests as it would be that of the image,
+shows what Snakemake would have it do. No image is built here.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +20,7 @@ from small_emodb import SMALL_STUDY, write_small_emodb
 STAND_IN = """#!/usr/bin/env bash
 case $1 in --version) echo "apptainer version 1.3.4"; exit ;; esac
 echo "$@" >> "$CALLS"
+export PATH="$IMAGE_BIN:$PATH"
 exec "${@: -3}"
 """
 TARGET = "results/corpora/emodb/utterances.parquet"
@@ -51,7 +55,11 @@ def test_jobs_run_inside_of_the_image_once(site, tmp_path):
     stand_in.chmod(0o755)
     (folder / "envs/serflow.sif").touch()
     calls = tmp_path / "calls"
-    inside = {"PATH": f"{stand_in.parent}{os.pathsep}{os.environ['PATH']}", "CALLS": str(calls)}
+    inside = {
+        "PATH": f"{stand_in.parent}{os.pathsep}{os.environ['PATH']}",
+        "IMAGE_BIN": str(Path(sys.executable).parent),
+        "CALLS": str(calls),
+    }
     snakemake(folder, "--cores", "1", "--sdm", "apptainer", *config, "--", TARGET, **inside)
     asked = calls.read_text(encoding="utf-8")
     assert f"exec --home {folder}" in asked.replace("'", "")
