@@ -53,6 +53,10 @@ def check(cluster: Cluster, folder: Path, complete: Path) -> None:
     jobs = cluster.jobs(folder)
     assert len(of_rule(jobs, "train_fold_wildcards_faults_1_speech")) == len(jobs)
     assert not [job for job in jobs if job.state in ("PENDING", "RUNNING")]
+    # Snakemake may end before Slurm has put the node of the last job in order.
+    wait_for(
+        lambda: all(job.state != "COMPLETING" for job in cluster.jobs(folder)), "the nodes' tidying"
+    )
     assert not list(folder.glob("results/**/checkpoint-*"))
 
 
