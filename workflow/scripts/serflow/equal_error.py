@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from serflow.intervals import Interval
 from serflow.metrics import class_indices
@@ -188,12 +188,14 @@ class _AgainstTheRest:
         window = self._order[start : self._ends[last] + 1]
         ends = self._ends[first + 1 : last + 1] - start
         mine = self._positive[window]
-        # FNR - FPR climbs from -1 to 1; by positives times negatives it is a sum of counts.
-        steps = ((negatives if own else positives) for own in mine)
-        climb = _running(times.T, window, steps)[ends]
+        # FNR - FPR climbs from -1 to 1; by positives times negatives it is a sum of counts: whole
+        # numbers, and those of few utterances are exact in single precision.
+        exact = np.float32 if (positives + negatives).max() ** 2 < 2**24 else np.float64
         goal = positives * negatives - (refused * negatives + passed * positives)
-        below = (climb < goal).sum(axis=0)
-        hits = _running(times.T, window[mine])
+        step = {True: negatives.astype(exact), False: positives.astype(exact)}
+        climb = _running(times.T, window, [step[own] for own in mine.tolist()], exact)[ends]
+        below = (climb < goal.astype(exact)).sum(axis=0)
+        hits = _running(times.T, window[mine], repeat(1.0), exact)
         rank = np.cumsum(mine)[ends]
         columns = np.arange(len(times))
 
@@ -212,13 +214,13 @@ class _AgainstTheRest:
 
 
 def _running(
-    columns: NDArray, chosen: NDArray, factors: Iterable[NDArray] = repeat(1.0)
-) -> NDArray[np.float64]:
+    columns: NDArray, chosen: NDArray, factors: Iterable[NDArray | float], dtype: DTypeLike
+) -> NDArray[np.floating]:
     """Running sums over some rows, each times its factor: (n, m) to (at least 1, m).
 
     Row by row within the processor's cache, ten times as fast as `cumsum` over the first axis.
     """
-    sums = np.zeros((max(1, len(chosen)), columns.shape[1]))
+    sums = np.zeros((max(1, len(chosen)), columns.shape[1]), dtype)
     for i, (row, factor) in enumerate(zip(chosen, factors, strict=False)):
         np.multiply(columns[row], factor, out=sums[i])
         if i:

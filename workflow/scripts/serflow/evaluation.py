@@ -72,6 +72,7 @@ class Evaluator:
         """Every metric of one table, for its dev rows and its test rows, pooled over folds."""
         rows = []
         hypothesis = posteriors.log_proba.argmax(axis=1)
+        scope = _scope(posteriors)
         for role in ("dev", "test"):
             chosen = (posteriors.rows["role"] == role).to_numpy()
             if not chosen.any():
@@ -95,7 +96,7 @@ class Evaluator:
                         self._row(
                             posteriors.seed, system, stage, role, metric.name,
                             [*labels, "", ""][:2],
-                            f"{metric.definition} {self._scope(posteriors)}", found.at(cell),
+                            f"{metric.definition} {scope}", found.at(cell),
                         )
                     )  # fmt: skip
             rows += self._of_posteriors(posteriors, chosen, clusters, system, stage, role)
@@ -118,10 +119,11 @@ class Evaluator:
         found |= reliability_interval(log_proba, reference, **how)
         definitions = {EER.name: EER.definition}
         definitions |= {name: metric.definition for name, metric in RELIABILITY.items()}
+        scope = _scope(posteriors)
         return [
             self._row(
                 posteriors.seed, system, stage, role, name, ["", ""],
-                f"{definitions[name]} {self._scope(posteriors)}", interval,
+                f"{definitions[name]} {scope}", interval,
             )
             for name, interval in found.items()
         ]  # fmt: skip
@@ -189,7 +191,7 @@ class Evaluator:
             )
             found = [("ccc", name, each.at((i,))) for i, name in enumerate(attributes.scale.names)]
             for metric, label, value in [*found, ("mean_ccc", "", mean)]:
-                definition = f"{DEFINITIONS[metric]} {self._scope(attributes)}"
+                definition = f"{DEFINITIONS[metric]} {_scope(attributes)}"
                 rows.append(
                     self._row(
                         attributes.seed, system, stage, role, metric, [label, ""], definition, value
@@ -267,10 +269,11 @@ class Evaluator:
         twins : sequence of (system, system)
             Systems that differ in one thing: `StudyConfig.transcript_twins`.
         """
+        tested = {table: _test_rows(posteriors) for table, posteriors in tables.items()}
         pairs = [
             ((s, n), ("raw", n))
             for s, n in tables
-            if s == "rebalanced" or (s == "calibrated" and _decide_apart(tables, s, n))
+            if s == "rebalanced" or (s == "calibrated" and _decide_apart(tested, s, n))
         ]
         pairs += [
             ((s, n), other)
@@ -289,49 +292,55 @@ class Evaluator:
         last = [pair for pair in tables if pair[0] in ("rebalanced", "fused")]
         known = {frozenset(pair) for pair in pairs}
         pairs += [pair for pair in combinations(last, 2) if frozenset(pair) not in known]
-        rows = [self._comparison(tables, a, b, metric) for a, b in pairs]
+        rows = [
+            {
+                "study": self.study,
+                "seed": tables[a].seed,
+                "role": "test",
+                "metric": metric,
+                "system": a[1],
+                "stage": a[0],
+                "baseline": b[1],
+                "baseline_stage": b[0],
+            }
+            | self._difference(tested, a, b, len(tables[a].classes), metric)
+            for a, b in pairs
+        ]
         for p in ("p", "mcnemar_p"):
             adjusted = holm([row[p] for row in rows])
             for row, value in zip(rows, adjusted, strict=True):
                 row[f"{p}_holm"] = float(value)
         return rows
 
-    def _comparison(
+    def _difference(
         self,
-        tables: Mapping[tuple[str, str], Posteriors],
+        tested: Mapping[tuple[str, str], pd.DataFrame],
         a: tuple[str, str],
         b: tuple[str, str],
+        n_classes: int,
         metric: str,
     ) -> dict[str, Any]:
-        first = _test_rows(tables[a])
-        second = _test_rows(tables[b]).reindex(first.index)
+        first = tested[a]
+        second = tested[b].reindex(first.index)
         if second["hypothesis"].isna().any():
             lost = second.index[second["hypothesis"].isna()]
             raise UserError(f"{b} lacks test rows that {a} has: {name_some(lost)}")
-        found = paired_bootstrap(
-            first["label"].to_numpy(),
+        reference = first["label"].to_numpy()
+        decisions = (
             first["hypothesis"].to_numpy(),
             second["hypothesis"].to_numpy(dtype=int),
-            len(tables[a].classes),
+        )
+        found = paired_bootstrap(
+            reference,
+            *decisions,
+            n_classes,
             metric,
             seed=self.seed,
             clusters=self._clusters(first.index.get_level_values(0)),
             resamples=self.resamples,
         )
-        test = mcnemar(
-            first["label"].to_numpy(),
-            first["hypothesis"].to_numpy(),
-            second["hypothesis"].to_numpy(dtype=int),
-        )
+        test = mcnemar(reference, *decisions)
         return {
-            "study": self.study,
-            "seed": tables[a].seed,
-            "role": "test",
-            "metric": metric,
-            "system": a[1],
-            "stage": a[0],
-            "baseline": b[1],
-            "baseline_stage": b[0],
             "difference": float(found.difference),
             "low": float(found.low),
             "high": float(found.high),
@@ -366,10 +375,6 @@ class Evaluator:
             )
         return clusters
 
-    def _scope(self, table: Posteriors | Attributes) -> str:
-        folds = table.rows["fold"].nunique()
-        return f"Pooled over {folds} folds." if folds > 1 else "One fold."
-
     def _row(self, seed, system, stage, role, metric, labels, definition, found) -> dict[str, Any]:
         paper = self.paper.get((system, stage, role, metric, labels[0]))
         if role == "test" and system in self.tried:
@@ -395,10 +400,15 @@ class Evaluator:
         }
 
 
-def _decide_apart(tables: Mapping[tuple[str, str], Posteriors], stage: str, system: str) -> bool:
+def _scope(table: Posteriors | Attributes) -> str:
+    folds = table.rows["fold"].nunique()
+    return f"Pooled over {folds} folds." if folds > 1 else "One fold."
+
+
+def _decide_apart(tested: Mapping[tuple[str, str], pd.DataFrame], stage: str, system: str) -> bool:
     """Whether a stage decides any test row otherwise than the raw posteriors."""
-    mine = _test_rows(tables[stage, system])["hypothesis"]
-    return not mine.equals(_test_rows(tables["raw", system])["hypothesis"])
+    mine = tested[stage, system]["hypothesis"]
+    return not mine.equals(tested["raw", system]["hypothesis"])
 
 
 def _test_rows(posteriors: Posteriors) -> pd.DataFrame:

@@ -131,7 +131,9 @@ def confusion(reference: ArrayLike, hypothesis: ArrayLike, n_classes: int) -> ND
 
 
 def _ratio(part: NDArray, whole: NDArray) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+    # As `whole` lies in memory: resamples may be its innermost axis.
+    out = np.full_like(whole, np.nan, dtype=np.float64)
+    return np.divide(part, whole, out=out, where=whole > 0)
 
 
 def _recall(counts: NDArray) -> NDArray[np.float64]:

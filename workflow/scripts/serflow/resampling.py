@@ -178,8 +178,12 @@ def _draw(rng: np.random.Generator, n_units: int, resamples: int) -> NDArray[np.
 
 
 def weighted_sum(times: NDArray, units: NDArray) -> NDArray[np.floating]:
-    """Sum over units, each `times` often: (..., n_units) and (n_units, ...) to (..., ...)."""
-    total = times.astype(units.dtype) @ units.reshape(len(units), -1)
+    """Sum over units, each `times` often: (..., n_units) and (n_units, ...) to (..., ...).
+
+    In memory the resamples of one sum lie together: few classes are summed over, and many resamples.
+    """
+    weights = times.reshape(-1, len(units)).astype(units.dtype, copy=False)
+    total = (units.reshape(len(units), -1).T @ weights.T).T
     return total.reshape(*times.shape[:-1], *units.shape[1:])
 
 
