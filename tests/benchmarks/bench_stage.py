@@ -17,7 +17,6 @@ from collections import Counter
 from pathlib import Path
 
 from runs import ROOT
-
 from serflow.attempts import SUFFIX, latest
 
 RULES = [
