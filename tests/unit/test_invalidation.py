@@ -1,12 +1,13 @@
 """Digests: equal for what cannot change a result, different for what can."""
 
 import io
+import os
 import random
 import tokenize
 from pathlib import Path
 
 from serflow.digests import canonical
-from serflow.invalidation import STRING_OR_COMMENT, code_digest, read_source, tree_digest
+from serflow.invalidation import STRING_OR_COMMENT, Sources, read_source, tree_digest
 
 MODULE = '''"""What it does."""
 
@@ -22,6 +23,10 @@ def name(path):
 
 def bare_source(source):
     return read_source(source)[0]
+
+
+def code_digest(root, script, *modules):
+    return Sources(root).digest(script, *modules)
 
 
 def tree(tmp_path, **sources):
@@ -94,6 +99,28 @@ def test_a_template_beside_a_module_is_part_of_its_code(tmp_path):
     other = tree(tmp_path / "b", job="import pack.page\n", pack____init__="", pack__page="A = 1\n")
     (other / "pack" / "page.html.j2").write_text("two")
     assert code_digest(root, "job.py") != code_digest(other, "job.py")
+
+
+def test_what_is_kept_of_the_sources_gives_the_digest_that_reading_them_gives(
+    tmp_path, monkeypatch
+):
+    """A stale copy would miss an edit; one by other rules would count otherwise."""
+    root = tree(tmp_path / "a", job="import pack.near\n", pack____init__="", pack__near="A = 1\n")
+    kept = tmp_path / "kept" / "sources.json"
+    first = Sources(root, kept).digest("job.py")
+    assert first == code_digest(root, "job.py")
+    with monkeypatch.context() as patched:
+        patched.setattr("serflow.invalidation.read_source", None)
+        assert Sources(root, kept).digest("job.py") == first, "nothing is parsed again"
+    near = root / "pack/near.py"
+    time = near.stat().st_mtime_ns
+    near.write_text("A = 2\n", encoding="utf-8")
+    os.utime(near, ns=(time, time + 1))
+    edited = Sources(root, kept).digest("job.py")
+    assert edited == code_digest(root, "job.py") != first
+    for broken in ("{", "{}", '{"reader": "older", "sources": {"job.py": [0, 0, "", []]}}'):
+        kept.write_text(broken, encoding="utf-8")
+        assert Sources(root, kept).digest("job.py") == edited
 
 
 def test_a_replaced_corpus_file_changes_the_listing_digest(tmp_path):

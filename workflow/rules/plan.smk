@@ -18,7 +18,12 @@ from serflow.plan import Plan
 try:
     # As the profile has read it; without one there is no cluster.
     cluster = ClusterConfig.model_validate_json(os.environ.get("SERFLOW_CLUSTER", "{}"))
-    PLAN = Plan(*load(config, ROOT / "studies"), scripts=SCRIPTS, cluster=cluster)
+    PLAN = Plan(
+        *load(config, ROOT / "studies"),
+        scripts=SCRIPTS,
+        cluster=cluster,
+        kept_sources=Path(".snakemake/serflow/sources.json"),
+    )
 except UserError as error:
     raise WorkflowError(str(error))
 

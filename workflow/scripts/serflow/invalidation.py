@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from serflow.digests import digest
+from serflow.files import write_text
 
 # Templates and style sheets beside a module are part of its code.
 DATA_SUFFIXES = (".j2", ".css")
@@ -24,49 +27,93 @@ STRING_OR_COMMENT = re.compile(
 )
 
 
-@cache
-def code_digest(root: Path, script: str, *modules: str) -> str:
-    """Digest of a script's import closure inside `root`.
+class Sources:
+    """The code below a folder, read once.
 
     Parameters
     ----------
     root : Path
         The folder that holds the scripts and the library (`workflow/scripts`).
-    script : str
-        File name below `root`.
-    *modules : str
-        Dotted names of modules that the script imports by name at run time.
+    kept : Path, optional
+        A JSON file that saves the next start of Snakemake, or of a job of a cluster, from parsing
+        what has kept its time of modification and its size.
     """
-    found: dict[str, str] = {}
-    queue = [root / script, *(path for m in modules for path in _required(root, m))]
-    while queue:
-        path = queue.pop()
-        name = path.relative_to(root).as_posix()
-        if name not in found:
-            found[name], imported = _read(root, path)
-            queue += imported
-    return digest(*(part for name in sorted(found) for part in (name, found[name])))
+
+    def __init__(self, root: Path, kept: Path | None = None) -> None:
+        self._root = root
+        self._own = frozenset(path.stem for path in root.iterdir())
+        # Read by other rules, a source may count otherwise.
+        reader = file_digest(Path(__file__))
+        before = _read_kept(kept, reader) if kept else {}
+        self._read: dict[str, list[Any]] = {}
+        for path in sorted(root.rglob("*.py")):
+            name, stat = path.relative_to(root).as_posix(), path.stat()
+            as_it_is = [stat.st_mtime_ns, stat.st_size]
+            if name in before and before[name][:2] == as_it_is:
+                self._read[name] = before[name]
+            else:
+                bare, modules = read_source(path.read_text(encoding="utf-8"))
+                own = [m for m in dict.fromkeys(modules) if m.split(".")[0] in self._own]
+                self._read[name] = [*as_it_is, bare, own]
+        if kept and self._read != before:
+            write_text(kept, json.dumps({"reader": reader, "sources": self._read}))
+
+    @cache  # noqa: B019 - as many as there are runs of Snakemake in a process
+    def digest(self, script: str, *modules: str) -> str:
+        """Digest of a script's import closure below the folder.
+
+        Parameters
+        ----------
+        script : str
+            File name below the folder.
+        *modules : str
+            Dotted names of modules that the script imports by name at run time.
+        """
+        found: dict[str, str] = {}
+        queue = [script, *(file for m in modules for file in self._required(m))]
+        while queue:
+            name = queue.pop()
+            if name in found:
+                continue
+            if name in self._read:
+                *_, found[name], imported = self._read[name]
+                queue += [file for m in imported for file in self._files_of(m)]
+                queue += self._data_beside(name)
+            else:
+                found[name] = (self._root / name).read_text(encoding="utf-8")
+        return digest(*(part for name in sorted(found) for part in (name, found[name])))
+
+    def _required(self, module: str) -> list[str]:
+        if not (files := self._files_of(module)):
+            raise ModuleNotFoundError(f"{module} has no file below {self._root}")
+        return files
+
+    def _files_of(self, module: str) -> list[str]:
+        """The file of a dotted module name, and those of its parent packages."""
+        parts = module.split(".")
+        bases = ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
+        both = [(f"{base}.py", f"{base}/__init__.py") for base in bases]
+        return [
+            next(file for file in two if file in self._read)
+            for two in both
+            if not self._read.keys().isdisjoint(two)
+        ]
+
+    def _data_beside(self, name: str) -> list[str]:
+        folder = (self._root / name).parent
+        if folder == self._root:
+            return []
+        beside = (path for path in folder.iterdir() if path.suffix in DATA_SUFFIXES)
+        return [path.relative_to(self._root).as_posix() for path in beside]
 
 
-def _required(root: Path, module: str) -> list[Path]:
-    paths = list(_files_of(root, module))
-    if not paths:
-        raise ModuleNotFoundError(f"{module} has no file below {root}")
-    return paths
-
-
-@cache
-def _read(root: Path, path: Path) -> tuple[str, tuple[Path, ...]]:
-    """A file's text as far as it counts, and the project's own files that it brings along."""
-    source = path.read_text(encoding="utf-8")
-    if path.suffix != ".py":
-        return source, ()
-    bare, modules = read_source(source)
-    own = _own_packages(root)
-    found = [p for m in modules if m.split(".")[0] in own for p in _files_of(root, m)]
-    if path.parent != root:
-        found += [p for p in path.parent.iterdir() if p.suffix in DATA_SUFFIXES]
-    return bare, tuple(found)
+def _read_kept(kept: Path, reader: str) -> dict[str, list[Any]]:
+    """What an earlier start of the same code has kept; nothing, if that cannot be read."""
+    try:
+        content = json.loads(kept.read_text(encoding="utf-8"))
+        return content["sources"] if content["reader"] == reader else {}
+    except (OSError, ValueError, KeyError):
+        return {}
 
 
 def read_source(source: str) -> tuple[str, list[str]]:
@@ -104,25 +151,6 @@ def read_source(source: str) -> tuple[str, list[str]]:
         lambda match: "" if match[0].startswith("#") else match[0], "\n".join(lines)
     )
     return "\n".join(line.rstrip() for line in kept.splitlines() if line.strip()), modules
-
-
-@cache
-def _own_packages(root: Path) -> frozenset[str]:
-    return frozenset(path.stem for path in root.iterdir())
-
-
-@cache
-def _files_of(root: Path, module: str) -> tuple[Path, ...]:
-    """The file of a dotted module name below `root`, and those of its parent packages."""
-    parts = module.split(".")
-    found = []
-    for end in range(1, len(parts) + 1):
-        base = root.joinpath(*parts[:end])
-        if base.with_suffix(".py").is_file():
-            found.append(base.with_suffix(".py"))
-        elif (base / "__init__.py").is_file():
-            found.append(base / "__init__.py")
-    return tuple(found)
 
 
 def file_digest(path: Path) -> str:

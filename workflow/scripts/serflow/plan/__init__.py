@@ -29,8 +29,9 @@ class Plan(Submissions, Corpora, Given, Results):
         studies: dict[str, StudyConfig],
         scripts: Path,
         cluster: ClusterConfig | None = None,
+        kept_sources: Path | None = None,
     ) -> None:
-        super().__init__(site, studies, scripts, cluster)
+        super().__init__(site, studies, scripts, cluster, kept_sources)
         self._check_models()
         self._check_corpora()
         self._check_given()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 
 from serflow.config.asr import AsrConfig
@@ -11,7 +12,7 @@ from serflow.config.corpora import CorpusConfig
 from serflow.config.site import SiteConfig
 from serflow.config.study import CONTRAST, StudyConfig
 from serflow.digests import canonical
-from serflow.invalidation import code_digest
+from serflow.invalidation import Sources
 
 
 class Settings:
@@ -25,6 +26,8 @@ class Settings:
         `workflow/scripts`.
     cluster : ClusterConfig, optional
         The cluster that jobs go to; of no consequence where they run on this machine.
+    kept_sources : Path, optional
+        See `serflow.invalidation.Sources`.
     """
 
     def __init__(
@@ -33,11 +36,13 @@ class Settings:
         studies: dict[str, StudyConfig],
         scripts: Path,
         cluster: ClusterConfig | None = None,
+        kept_sources: Path | None = None,
     ) -> None:
         self.site = site
         self.cluster = cluster or ClusterConfig()
         self.studies = dict(studies)
         self.scripts = scripts
+        self.kept_sources = kept_sources
         self.corpora: dict[str, CorpusConfig] = {}
         self.asr: dict[str, AsrConfig] = {}
         self._listings: dict[str, str] = {}
@@ -50,7 +55,11 @@ class Settings:
 
     def code(self, script: str, *modules: str) -> str:
         """Digest of a rule's script and all that it imports."""
-        return code_digest(self.scripts, script, *modules)
+        return self._sources.digest(script, *modules)
+
+    @cached_property
+    def _sources(self) -> Sources:
+        return Sources(self.scripts, self.kept_sources)
 
     def settings(self, study: str, *blocks: str) -> str:
         """Canonical JSON of the study's name and some of its blocks."""
