@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -48,6 +49,18 @@ def wait_for(condition: Callable[[], Found], what: str, seconds: float = 90) -> 
         assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
         time.sleep(0.1)
     return found
+
+
+def wrap(command: Path, script: str) -> None:
+    """Write a command that stands before one of Slurm's."""
+    command.parent.mkdir()
+    command.write_text(f"#!/bin/sh\n{script}")
+    command.chmod(0o755)
+
+
+def before_in_path(folder: Path, cluster: Cluster) -> str:
+    """The PATH in which the commands of a folder come before those of the cluster."""
+    return os.pathsep.join([str(folder), cluster.environment()["PATH"]])
 
 
 def of_rule(jobs: list[Job], rule: str) -> list[Job]:

@@ -29,7 +29,16 @@ from faults_study import (
     wait_until_training,
 )
 from packages import ClusterError
-from slurm_runs import SITE, differing, finish, of_rule, start, wait_for
+from slurm_runs import (
+    SITE,
+    before_in_path,
+    differing,
+    finish,
+    of_rule,
+    start,
+    wait_for,
+    wrap,
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,17 +88,6 @@ def held(cluster: Cluster, *jobs: Job) -> Iterator[None]:
     yield
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
-
-
-def wrap(command: Path, script: str) -> None:
-    """Write a command that stands before one of Slurm's."""
-    command.parent.mkdir()
-    command.write_text(f"#!/bin/sh\n{script}")
-    command.chmod(0o755)
-
-
-def before_in_path(folder: Path, cluster: Cluster) -> str:
-    return os.pathsep.join([str(folder), cluster.environment()["PATH"]])
 
 
 def test_a_job_that_needs_more_memory_gets_it_at_the_next_attempt_with_a_gpu_each(

@@ -149,7 +149,8 @@ def test_late_tasks_of_an_array_take_nothing_away_from_early_ones(cluster, folde
     assert sorted((folder / "ran").read_text().split()) == list("01234"), "each ran once"
 
 
-def test_after_a_kill_what_still_runs_is_waited_for_and_kept(cluster, folder):
+@pytest.mark.parametrize("how", ["wait", "cancel"])
+def test_after_a_kill_what_still_runs_is_kept_or_cancelled(cluster, folder, how):
     run = start(cluster, folder, LEFT)
     deadline = time.monotonic() + 90
     while not (folder / "ran").exists() or len((folder / "ran").read_text().split()) < 2:
@@ -158,13 +159,20 @@ def test_after_a_kill_what_still_runs_is_waited_for_and_kept(cluster, folder):
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     done = subprocess.run(
-        [sys.executable, "-m", "serflow.cluster.recover", "wait", *PROFILE[2:]], cwd=folder,
+        [sys.executable, "-m", "serflow.cluster.recover", how, *PROFILE[2:]], cwd=folder,
         env=cluster.environment() | {"PYTHONPATH": "workflow/scripts"}, timeout=200,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
-    assert re.search(r"2 jobs are left:\n.*train_fold_wildcards_\d  RUNNING", done.stdout)
-    assert sorted((folder / "ran").read_text().split()) == ["0", "1"], "nothing ran twice"
+    # A job that is being cancelled is COMPLETING.
+    assert re.search(r"2 jobs are left:\n.*train_fold_wildcards_\d  (RUNN|COMPLET)ING", done.stdout)
+    states = sorted(job.state for job in cluster.jobs(folder))
+    ran = sorted((folder / "ran").read_text().split())
+    if how == "wait":
+        assert ran == ["0", "1"], "nothing ran twice"
+    else:
+        assert ran == ["0", "0", "1", "1"]
+        assert states == ["CANCELLED"] * 2 + ["COMPLETED"] * 2
     assert (folder / "o0.txt").read_text() == (folder / "o1.txt").read_text() == "done\n"
 
 

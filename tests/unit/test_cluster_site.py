@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -13,6 +15,7 @@ from serflow.cluster.profile import CONFIGURATION, SETTINGS, WRAPPERS, enter
 from serflow.cluster.site import load_site
 from serflow.config.cluster import ClusterConfig
 from serflow.config.load import load
+from serflow.config.resources import ResourceClass
 from serflow.errors import UserError
 from serflow.job import RUN
 from serflow.plan import Plan
@@ -112,9 +115,30 @@ def test_arrays_of_unlike_jobs_are_refused():
     config = yaml.safe_load((ROOT / "config.yaml").read_text()) | {"studies": ["odyssey2024"]}
     config["paths"] = {"msp_podcast": str(ROOT / "docs")}
     loaded = load(config, ROOT / "studies")
-    with pytest.raises(UserError, match="train_fold, but its jobs ask for different things"):
-        Plan(*loaded, ROOT / "workflow/scripts", ClusterConfig(arrays=["train_fold"]))
-    Plan(*loaded, ROOT / "workflow/scripts", ClusterConfig(arrays=["transcribe_shard"]))
+    arrays = ClusterConfig(arrays=["train_fold", "transcribe_shard"])
+    Plan(*loaded, ROOT / "workflow/scripts", arrays)  # classes have arrays of their own
+    study = loaded[1]["odyssey2024"]
+    for name, gpus in zip(study.systems, (2, 4), strict=False):
+        more = {"resources": "multi-gpu", "gpus": gpus}
+        study.systems[name] = study.trained[name] = study.systems[name].model_copy(update=more)
+    with pytest.raises(UserError, match=r"multi-gpu with 2 GPUs, .* multi-gpu with 4 GPUs"):
+        Plan(*loaded, ROOT / "workflow/scripts", arrays)
+
+
+def test_every_class_has_an_array_and_every_training_one_rule():
+    """A training that two rules could make stops the run, and one that none can make as well."""
+    config = yaml.safe_load((ROOT / "config.yaml").read_text()) | {"studies": ["odyssey2024"]}
+    config["paths"] = {"msp_podcast": str(ROOT / "docs")}
+    loaded = load(config, ROOT / "studies")
+    plan = Plan(*loaded, ROOT / "workflow/scripts", ClusterConfig(arrays=["train_fold"]))
+    for name, system in loaded[1]["odyssey2024"].systems.items():
+        path = f"odyssey2024/seed-1/systems/{name}/fold-0"
+        taking = [x for x in get_args(ResourceClass) if re.match(plan.of_class(x), path)]
+        assert taking == [system.resources]
+    assert Plan(*loaded, ROOT / "workflow/scripts").of_class("gpu-small") == ""
+    rules = (ROOT / "workflow/rules/train.smk").read_text(encoding="utf-8")
+    for rule in ClusterConfig(arrays=["train_fold"]).array_rules():
+        assert re.search(rf"rule (\w+ as )?{rule}\b", rules), rule
 
 
 def test_the_example_files_are_valid_and_the_schema_is_theirs():

@@ -165,7 +165,7 @@ def test_a_job_that_refused_its_data_is_not_submitted_again(cluster, tmp_path):
     done = cluster.run(*call, **run)
     assert done.returncode == 1 and "utterance 'u7' has no label" in done.stderr
     assert cluster.run(*call, SERFLOW_RUN="another").stdout == "42\n", "the next run tries again"
-    array = cluster.run("sbatch", *call[1:], " --array=1-3", **run)
+    array = cluster.run("sbatch", " --array=1-3", *call[1:], **run)
     assert array.stdout == "42\n", "one task must not hold back the others"
 
 
@@ -197,6 +197,14 @@ def test_every_task_of_an_array_runs_its_own_command_alone(cluster, tmp_path):
     assert [x.stdout for x in done] == [
         "one --target-jobs a:i=1\n", "two of 2\n", "drei größer\n",
     ], done  # fmt: skip
+
+
+def test_an_array_whose_command_the_shell_has_cut_says_why(cluster):
+    """Slurm itself says that script arguments are not permitted."""
+    cluster.command("sbatch", "echo 42")
+    command = """--wrap="python -m snakemake --config "resources={'gpu-large': {}}" --x=1" """
+    done = cluster.run("bash", "-c", f"sbatch --parsable --array=1-3 {command}")
+    assert done.returncode == 1 and "command of an array holds double quotes" in done.stderr
 
 
 def test_a_job_that_is_no_array_is_submitted_as_it_is(cluster):

@@ -39,7 +39,7 @@ rule train_fold:
     benchmark:
         "results/{study}/benchmarks/train_fold.{system}-seed-{seed}-fold-{fold}.tsv"
     wildcard_constraints:
-        study=f"(?!{PLAN.grid_folds()}){STUDY}",
+        study=f"(?!{PLAN.grid_folds()}){PLAN.of_class('gpu-small')}{STUDY}",
     conda:
         "../../envs/train.yaml"
     threads: PLAN.threads(PLAN.training_need)
@@ -52,6 +52,26 @@ rule train_fold:
         ),
     script:
         "../scripts/train_fold.py"
+
+
+# Arrays are of one rule and of like jobs: there each class of resources has a rule of its own.
+if "train_fold" in PLAN.cluster.arrays:
+
+    use rule train_fold as train_fold_gpu_large with:
+        wildcard_constraints:
+            study=f"(?!{PLAN.grid_folds()}){PLAN.of_class('gpu-large')}{STUDY}",
+
+    use rule train_fold as train_fold_multi_gpu with:
+        wildcard_constraints:
+            study=f"(?!{PLAN.grid_folds()}){PLAN.of_class('multi-gpu')}{STUDY}",
+
+    use rule train_fold as train_fold_cpu_small with:
+        wildcard_constraints:
+            study=f"(?!{PLAN.grid_folds()}){PLAN.of_class('cpu-small')}{STUDY}",
+
+    use rule train_fold as train_fold_cpu_audio with:
+        wildcard_constraints:
+            study=f"(?!{PLAN.grid_folds()}){PLAN.of_class('cpu-audio')}{STUDY}",
 
 
 rule embed_fold:

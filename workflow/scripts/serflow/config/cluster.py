@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, StringConstraints
 
@@ -48,8 +48,8 @@ class ClusterConfig(Place):
     jobs: Count = Field(200, description="Jobs in the queue at once, at most.")
     arrays: list[ArrayRule] = Field(
         [],
-        description="Rules whose jobs are submitted as arrays. All jobs of such a rule must ask for "
-        "the same; see slurm/README.md.",
+        description="Rules whose jobs are submitted as arrays, trainings in one for each class; see "
+        "slurm/README.md.",
     )
     environment: dict[Name, str] = Field(
         {}, description="Environment variables of the run and of its jobs, e.g. HF_HOME."
@@ -64,6 +64,13 @@ class ClusterConfig(Place):
         for layer in layers:
             merged |= layer.model_dump(exclude_unset=True, exclude_none=True)
         return GpuPlace.model_validate(merged)
+
+    def array_rules(self) -> list[str]:
+        """The rules of `arrays`, as workflow/rules names them."""
+        # `train_fold` itself has those of gpu-small.
+        others = [name for name in get_args(ResourceClass) if name != "gpu-small"]
+        classes = [f"train_fold_{name.replace('-', '_')}" for name in others]
+        return [*self.arrays, *(classes if "train_fold" in self.arrays else [])]
 
     def asks(self, name: ResourceClass, gpus: int) -> dict[str, int | str]:
         """What jobs of a class ask for, by the names that Snakemake's Slurm executor knows."""

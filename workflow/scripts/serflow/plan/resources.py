@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cached_property
 from types import SimpleNamespace
@@ -115,18 +116,44 @@ class Resources(Trainings):
                     found[f"predict_hidden {study} {system}"] = self.scoring_need(wildcards)
         return found
 
+    def of_class(self, name: ResourceClass) -> str:
+        """Where trainings are submitted as arrays: a pattern of the paths of one class, from the study on.
+
+        The plugin gives all jobs of an array what its first job asks for, and makes arrays of the jobs
+        of one rule, so that each class has a rule of its own. Without arrays one rule has all paths.
+        """
+        if "train_fold" not in self.cluster.arrays:
+            return ""
+        found = []
+        for study, config in self.studies.items():
+            systems = {**config.systems, **config.trained}
+            named = [
+                re.escape(system)
+                for system, settings in systems.items()
+                if settings.family != "given" and settings.resources == name
+            ]
+            if named:
+                path = f"{re.escape(study)}/seed-[0-9]+/systems/(?:{'|'.join(named)})/"
+                found.append(path)
+        return f"(?={'|'.join(found)})" if found else "(?!)"
+
     def _check_arrays(self) -> None:
         """The plugin gives all jobs of an array what its first job asks for (plugin pull 174)."""
-        for rule in self.cluster.arrays:
-            named = {job: need for job, need in self.needs().items() if job.split()[0] == rule}
-            if len(set(named.values())) > 1:
-                (first, one), *rest = named.items()
-                other, two = next((job, need) for job, need in rest if need != one)
-                raise UserError(
-                    f"slurm/site.yaml: arrays names {rule}, but its jobs ask for different things: "
-                    f"{first} is {one.name}, {other} is {two.name}. Run the systems of one class "
-                    "at a time (--config 'systems=[...]'), or take the rule out of arrays"
-                )
+        groups: dict[tuple[str, str], dict[str, Need]] = {}
+        for job, need in self.needs().items():
+            rule = job.split()[0]
+            if rule in self.cluster.arrays:
+                apart = need.name if rule == "train_fold" else ""
+                groups.setdefault((rule, apart), {})[job] = need
+        for (rule, _), named in groups.items():
+            (first, one), *rest = named.items()
+            for other, two in rest:
+                if two != one:
+                    raise UserError(
+                        f"slurm/site.yaml: arrays names {rule}, but its jobs ask for different "
+                        f"things: {first} is {_said(one)}, {other} is {_said(two)}. Run these systems "
+                        "one after the other (--config 'systems=[...]'), or take the rule out of arrays"
+                    )
 
     @staticmethod
     def gpus(need: Need) -> int:
@@ -135,3 +162,7 @@ class Resources(Trainings):
 
     def _cpus(self, need: Need) -> int:
         return self.site.resource_class(need.name).cpus * max(1, self.gpus(need))
+
+
+def _said(need: Need) -> str:
+    return f"{need.name} with {need.gpus} GPUs" if need.gpus > 1 else need.name
