@@ -235,15 +235,30 @@ def test_nemo_keeps_quiet(settings):
 
 
 @every_style
+@pytest.mark.parametrize("beam", [1, 3])
+def test_keys_and_values_that_are_remembered_change_no_text(store, settings, beam, monkeypatch):
+    """Those of another batch, or of tokens that changed places in a beam, would."""
+    from serflow.asr.canary import load
+
+    settings = replace(settings, beam=beam)
+    ours = load(settings)
+    monkeypatch.setattr("serflow.asr.canary.remember", lambda *_, **__: None)
+    bare = load(settings)
+    audio = list(store.audio.values())
+    for batch in (audio[:1], audio[1:4], audio[:4], audio[:2], audio):
+        assert ours.transcribe(batch, "en") == bare.transcribe(batch, "en")
+
+
+@every_style
 def test_a_beam_and_half_precision_transcribe_as_well(speech, store, settings):
     """What a GPU computes in; features stay in float32."""
-    from serflow.asr.canary import Canary, load
+    from serflow.asr.canary import Canary, load, restore
 
     texts = [text for _, text in speech.values()]
     wide = load(replace(settings, beam=3))
     heard = [clean(text) for text in wide.transcribe(list(store.audio.values()), "en")]
     assert jiwer.wer(texts, heard) < 0.1
-    half = Canary(load(settings)._model, pnc=False, dtype=torch.bfloat16)
+    half = Canary(restore(settings), pnc=False, dtype=torch.bfloat16)
     assert half.facts["dtype"] == "bfloat16"
     heard = [clean(text) for text in half.transcribe(list(store.audio.values()), "en")]
     assert jiwer.wer(texts, heard) < 0.1

@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from serflow import models
 from serflow.asr.engine import Settings, check_languages
 from serflow.asr.quiet import quiet_nemo
+from serflow.asr.remembered import remember
 from serflow.audio import SAMPLE_RATE
 from serflow.errors import UserError
 
@@ -88,13 +89,8 @@ class Canary:
     def __init__(
         self, model: EncDecMultiTaskModel, pnc: bool, beam: int = 1, dtype=torch.float32
     ) -> None:
-        # Released checkpoints ask for a beam of size 1; the paper decoded greedily.
-        delta = {"max_generation_delta": MAX_GENERATION_DELTA}
-        decoding = {"strategy": "greedy", "greedy": delta}
-        if beam > 1:
-            width = {"beam_size": beam, "return_best_hypothesis": True, "len_pen": 0.0}
-            decoding = {"strategy": "beam", "beam": width | delta}
-        model.change_decoding_strategy(OmegaConf.create(decoding))
+        decode_by(model, beam)
+        remember(model.encoder, model.transf_decoder.decoder, greedy=beam == 1)
         self._model = _in_precision(model.eval(), dtype)
         self._model.freeze()
         # As `transcribe()` sets them: no noise is added, and padding ends with the longest input.
@@ -135,6 +131,16 @@ class Canary:
             torch.cuda.empty_cache()
             raise
         return [item.text for item in found]
+
+
+def decode_by(model: EncDecMultiTaskModel, beam: int) -> None:
+    """Have a model decode greedily (1), as the paper did, or by a beam; released ones ask for a beam of 1."""
+    delta = {"max_generation_delta": MAX_GENERATION_DELTA}
+    decoding = {"strategy": "greedy", "greedy": delta}
+    if beam > 1:
+        width = {"beam_size": beam, "return_best_hypothesis": True, "len_pen": 0.0}
+        decoding = {"strategy": "beam", "beam": width | delta}
+    model.change_decoding_strategy(OmegaConf.create(decoding))
 
 
 def encode_prompt(model: EncDecMultiTaskModel, language: str, pnc: bool) -> Tensor:
@@ -181,7 +187,7 @@ def load(settings: Settings) -> Canary:
     """
     torch.set_num_threads(settings.threads)
     _refuse_other_models(settings)
-    model = _restore(settings)
+    model = restore(settings)
     kind = type(model).__name__
     if not isinstance(model, EncDecMultiTaskModel) or "canary" not in model.prompt_format:
         raise _not_a_canary(settings, kind)
@@ -246,7 +252,14 @@ def _not_a_canary(settings: Settings, kind: str) -> UserError:
     )
 
 
-def _restore(settings: Settings) -> ASRModel:
+def restore(settings: Settings) -> ASRModel:
+    """The model of an unpacked folder, a `.nemo` file, or a folder that holds one, as NeMo has it.
+
+    Raises
+    ------
+    UserError
+        There is no such model.
+    """
     path = Path(settings.model).resolve()
     where = f"asr.{settings.name}: {settings.model}"
     archive: Path | None = path
