@@ -321,7 +321,15 @@ def test_a_corpus_of_texts_alone_is_not_transcribed_to_nothing():
 def test_joining_names_what_is_missing_and_says_what_has_no_or_bad_audio():
     corpus = utterances(3).assign(audio_digest=["x", "x", None])
     skipped = pd.DataFrame(
-        {"utterance_id": ["corpus/9"], "path": ["9.wav"], "reason": ["empty (0 bytes)"]}
+        {
+            "utterance_id": ["corpus/9", "corpus/8", "corpus/7"],
+            "path": ["9.wav", "8.wav", "7.wav"],
+            "reason": [
+                "empty (0 bytes)",
+                "holds no samples",
+                "its 2 channels cancel to digital silence",
+            ],
+        }
     )
     rows = pd.DataFrame(
         {"utterance_id": ["corpus/1"], "text": "b", "status": "ok", "note": "", "asr": "c"}
@@ -331,9 +339,9 @@ def test_joining_names_what_is_missing_and_says_what_has_no_or_bad_audio():
     first = rows.assign(utterance_id="corpus/0", text="a")
     joined, facts = join(corpus, skipped, [(rows, {"device": "x"}), (first, {})], "c")
     TRANSCRIPTS.check(joined, "test")
-    assert joined["text"].tolist() == ["a", "b", "", ""]
-    assert joined["status"].tolist() == ["ok", "ok", "empty", "error"]
-    assert joined["note"].tolist() == ["", "", "no audio", "empty (0 bytes)"]
+    assert joined["text"].tolist() == ["a", "b", "", "", "", ""]
+    assert joined["status"].tolist() == ["ok", "ok", "empty", "error", "empty", "silence"]
+    assert joined["note"].tolist()[:4] == ["", "", "no audio", "empty (0 bytes)"]
     assert facts == {"shards": [{"device": "x"}, {}]}
 
 

@@ -13,6 +13,8 @@ from serflow.tables import AUDIO_INDEX
 
 SAMPLE_RATE = 16_000
 FULL_SCALE = 32_768
+# Why nothing of a file is stored whose format is sound: what its reason ends with, or holds.
+NO_SAMPLES, DIGITAL_SILENCE = "holds no samples", "digital silence"
 
 
 class AudioStore:

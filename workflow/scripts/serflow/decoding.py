@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from serflow.audio import FULL_SCALE, SAMPLE_RATE
+from serflow.audio import DIGITAL_SILENCE, FULL_SCALE, NO_SAMPLES, SAMPLE_RATE
 from serflow.containers import ANEW, UNKNOWN_LONG, AudioFault, refuse_what_is_not_audio
 from serflow.mpeg import MPEG, mpeg_length
 
@@ -121,7 +121,7 @@ def decode(
     if not len(samples):
         beyond = declared.surplus
         follows = f": its header promises none, {beyond} bytes follow it" if beyond else ""
-        raise AudioFault(path, f"holds no samples{follows}")
+        raise AudioFault(path, f"{NO_SAMPLES}{follows}")
     peak = _peak(samples)
     if not math.isfinite(peak):
         unusable = len(read) - np.count_nonzero(np.isfinite(read.reshape(len(read), -1)).all(1))
@@ -131,8 +131,8 @@ def decode(
         _refuse_what_is_out_of_range(path, read if whole else read[:, channel])
     if _rounds_to_zero(peak):
         if channels > 1 and channel is None and not _rounds_to_zero(_peak(read)):
-            raise AudioFault(path, f"its {channels} channels cancel to digital silence")
-        raise AudioFault(path, "digital silence")
+            raise AudioFault(path, f"its {channels} channels cancel to {DIGITAL_SILENCE}")
+        raise AudioFault(path, DIGITAL_SILENCE)
     notes = []
     if channels > 1:
         what = "mean" if channel is None else f"number {channel}"

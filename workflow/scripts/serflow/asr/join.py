@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from serflow.audio import DIGITAL_SILENCE, NO_SAMPLES
 from serflow.errors import UserError, name_some
 
 
@@ -23,7 +25,8 @@ def join(
     utterances : DataFrame
         `tables.UTTERANCES`; those without audio get an empty transcript that says so.
     skipped : DataFrame
-        `tables.SKIPPED`: those whose audio could not be read. They come last, with status 'error'.
+        `tables.SKIPPED`: those of which no audio is stored. They come last; status 'silence' or
+        'empty' where the file is sound and there is nothing in it, otherwise 'error'.
     shards : sequence of (DataFrame, mapping)
         `tables.TRANSCRIPTS` and the facts of each job.
     asr : str
@@ -46,7 +49,12 @@ def join(
         {"utterance_id": mute, "text": "", "status": "empty", "note": "no audio", "asr": asr}
     )
     lost = skipped[["utterance_id", "reason"]].rename(columns={"reason": "note"})
-    lost = lost.assign(text="", status="error", asr=asr)
+    status = np.select(
+        [lost["note"].str.contains(DIGITAL_SILENCE), lost["note"].str.contains(NO_SAMPLES)],
+        ["silence", "empty"],
+        "error",
+    )
+    lost = lost.assign(text="", status=status, asr=asr)
     rows = pd.concat([*(rows for rows, _ in shards), blank, lost]).set_index("utterance_id")
     names = [*utterances["utterance_id"], *skipped["utterance_id"]]
     missing = sorted(set(names) - set(rows.index))
