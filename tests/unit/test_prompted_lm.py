@@ -220,12 +220,16 @@ def test_neither_padding_nor_company_nor_the_shared_prefix_changes_anything(
     net = LabelTokenNet(str(folder), labels, "frozen").eval()
     rows = [[2, 9, 9, 8, 7, 4, 3], [2, 9, 9, 8, 10, 3], [2, 9, 9, 3], [2, 9, 9, 8, 7, 4, 5, 11, 3]]
     with torch.no_grad():
-        alone = torch.cat([net(**padded([row], "right")) for row in rows])
-        for side in ("right", "left"):
-            assert torch.allclose(net(**padded(rows, side)), alone, atol=3e-6), side
-            assert torch.allclose(Scorer(net)(**padded(rows, side)), alone, atol=1e-5), side
-        equal = Scorer(net)(**padded([rows[0]] * 3, "right"))
-    assert torch.allclose(equal, alone[:1].expand(3, -1), atol=1e-5)
+        alone = torch.cat([net(**padded([row], "right")) for row in rows]).exp()
+        found = {
+            f"{way}, {side}": heard(**padded(rows, side)).exp()
+            for side in ("right", "left")
+            for way, heard in (("whole", net), ("shared", Scorer(net)))
+        }
+        found["alike"] = Scorer(net)(**padded([rows[0]] * 3, "right")).exp()
+    for way, posteriors in found.items():
+        expected = alone if way != "alike" else alone[:1].expand(3, -1)
+        assert torch.allclose(posteriors, expected, rtol=0, atol=1e-6), way
     assert net.caches == (name != "mamba")
 
 
