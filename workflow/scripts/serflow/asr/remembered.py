@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 
-class OfTheRecording(nn.Module):
-    """A projection that is asked for the same tensor again and again.
+class Remembered(nn.Module):
+    """A projection and what it has computed.
 
     Parameters
     ----------
@@ -22,44 +22,35 @@ class OfTheRecording(nn.Module):
     def __init__(self, projection: nn.Module) -> None:
         super().__init__()
         self.projection = projection
-        self._last: tuple[Tensor, Tensor] | None = None
+        self._states: Tensor | None = None
+        self._projected: Tensor | None = None
+
+    def forget(self) -> None:
+        """Let go of it, for another batch."""
+        self._states = self._projected = None
+
+
+class OfTheRecording(Remembered):
+    """Asked for the same tensor again and again."""
 
     def forward(self, states: Tensor) -> Tensor:
         """As the projection."""
-        if self._last is None or self._last[0] is not states:
-            self._last = states, self.projection(states)
-        return self._last[1]
-
-    def forget(self) -> None:
-        """Let go of the last tensor."""
-        self._last = None
+        if self._states is not states:
+            self._states, self._projected = states, self.projection(states)
+        return self._projected
 
 
-class OfTheTokens(nn.Module):
-    """A projection of all tokens so far, where the earlier ones stay what they were: greedy decoding.
-
-    Parameters
-    ----------
-    projection : Linear
-    """
-
-    def __init__(self, projection: nn.Module) -> None:
-        super().__init__()
-        self.projection = projection
-        self._known: Tensor | None = None
+class OfTheTokens(Remembered):
+    """Asked for all tokens so far, where the earlier ones stay what they were: greedy decoding."""
 
     def forward(self, states: Tensor) -> Tensor:
         """As the projection; of states (batch, tokens, size), those that are new are looked at."""
-        if self._known is None:
-            self._known = self.projection(states)
+        if self._projected is None:
+            self._projected = self.projection(states)
         else:
-            new = states[:, self._known.shape[1] :]
-            self._known = torch.cat([self._known, self.projection(new)], dim=1)
-        return self._known
-
-    def forget(self) -> None:
-        """Begin anew."""
-        self._known = None
+            new = self.projection(states[:, self._projected.shape[1] :])
+            self._projected = torch.cat([self._projected, new], dim=1)
+        return self._projected
 
 
 def remember(encoder: nn.Module, decoder: nn.Module, greedy: bool) -> None:
@@ -72,9 +63,11 @@ def remember(encoder: nn.Module, decoder: nn.Module, greedy: bool) -> None:
     greedy : bool
         Otherwise the tokens of a beam change places, and only what is of the recording is kept.
     """
-    kept: list[OfTheRecording | OfTheTokens] = []
+    kept: list[Remembered] = []
     for layer in decoder.layers:
-        attentions = [(layer.second_sub_layer, OfTheRecording)]
+        attentions: list[tuple[nn.Module, type[Remembered]]] = [
+            (layer.second_sub_layer, OfTheRecording)
+        ]
         if greedy:
             attentions.append((layer.first_sub_layer, OfTheTokens))
         for attention, kind in attentions:
