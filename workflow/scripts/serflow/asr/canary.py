@@ -9,6 +9,7 @@ Interspeech 2024. https://huggingface.co/nvidia/canary-1b
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -262,13 +263,10 @@ def restore(settings: Settings) -> ASRModel:
     """
     path = Path(settings.model).resolve()
     where = f"asr.{settings.name}: {settings.model}"
-    archive: Path | None = path
-    connector = None
     if (path / CONFIGURATION).is_file():
-        # Not unpacked again into the temporary folder of every job (4 GB for canary-1b).
-        connector = SaveRestoreConnector()
-        connector.model_extracted_dir = str(path)
-    elif path.is_dir():
+        return _restored(path, where)
+    archive = path
+    if path.is_dir():
         archives = sorted(path.glob("*.nemo"))
         if len(archives) != 1:
             raise UserError(
@@ -278,9 +276,19 @@ def restore(settings: Settings) -> ASRModel:
         archive = archives[0]
     elif not path.is_file():
         raise UserError(f"{where} does not exist; expected a .nemo file or its unpacked folder")
+    # Not by NeMo, which trusts what an archive says of paths as far as Python 3.11.4 and later let it,
+    # and fails with earlier ones.
+    with tempfile.TemporaryDirectory() as scratch:
+        models.unpack_nemo(archive, Path(scratch) / "model")
+        return _restored(Path(scratch) / "model", where)
+
+
+def _restored(folder: Path, where: str) -> ASRModel:
+    connector = SaveRestoreConnector()
+    connector.model_extracted_dir = str(folder)
     try:
         return ASRModel.restore_from(
-            str(archive), map_location="cpu", save_restore_connector=connector
+            str(folder), map_location="cpu", save_restore_connector=connector
         )
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0]
