@@ -20,7 +20,6 @@ import itertools
 import os
 import resource
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable
@@ -36,6 +35,7 @@ import soundfile
 
 from serflow.asr.engine import Settings
 from serflow.audio import SAMPLE_RATE
+from serflow.models import unpack_nemo
 
 # NeMo is imported in the functions that need it: a new process begins with its parent's peak memory.
 
@@ -116,8 +116,7 @@ def build(name: str, folder: Path) -> int:
         model = EncDecMultiTaskModel(cfg=config).eval()
         archive = Path(scratch) / "model.nemo"
         model.save_to(str(archive))
-        with tarfile.open(archive) as file:
-            file.extractall(folder, filter="data")
+        unpack_nemo(archive, folder)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
