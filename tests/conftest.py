@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-from runs import ROOT, copy_workflow, snakemake
+from runs import DATA, copy_workflow, snakemake
 from small_emodb import SMALL_STUDY, with_emodb, write_small_emodb
 
 FULL_RUN = ("/test_demo.py", "/test_invalidation.py", "/test_offline.py", "/test_transcription.py")
@@ -32,14 +31,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log) -> OneFullRun:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real corpora beside the checkout; tests that need them say so when they are not there."""
-    default = ROOT.parent / "shared" / "data"
-    folder = Path(os.environ.get("SERFLOW_SHARED_DATA") or default)
-    if not folder.is_dir():
+    if not DATA.is_dir():
         pytest.skip(
-            f"needs real speech, and there is no {folder}; "
+            f"needs real speech, and there is no {DATA}; "
             "set SERFLOW_SHARED_DATA to a folder with emodb/, ravdess/ and oddities/"
         )
-    return folder
+    return DATA
 
 
 @pytest.fixture(scope="session")

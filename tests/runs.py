@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+# Real speech and texts for tests and benchmarks: emodb/, ravdess/, emospeech2024/, oddities/, ...
+DATA = Path(os.environ.get("SERFLOW_SHARED_DATA") or ROOT.parent / "shared" / "data")
 PARTS = ["Snakefile", "config.yaml", "studies", "slurm", "profiles", "workflow", "envs"]
 
 

@@ -19,6 +19,7 @@ import soundfile
 import soxr
 
 import tiny_models
+from runs import DATA
 from serflow.audio import SAMPLE_RATE
 from serflow.augmenter import Augmenter
 from serflow.batching import Draw
@@ -26,7 +27,6 @@ from serflow.config.families.augmentation import AugmentationSettings
 from serflow.nets.encoders import FrontEnd
 from toy_examples import sounds
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
 SECONDS = 3
 ROUNDS = 5
 KINDS = ("speed", "time_stretch", "pitch_shift", "rirs", "noises", "white_noise")

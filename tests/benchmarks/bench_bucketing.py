@@ -18,6 +18,7 @@ import soundfile
 import torch
 
 import tiny_models
+from runs import DATA
 from serflow.batching import Batches
 from serflow.nets.encoders import FrontEnd, SpeechEncoder
 from serflow.nets.heads import DenseHead
@@ -25,7 +26,7 @@ from serflow.nets.pooling import build_pooling
 from serflow.nets.speech import SpeechNet
 from serflow.systems.speech_inputs import Spans
 
-EMODB = Path(__file__).parents[3] / "shared" / "data" / "emodb"
+EMODB = DATA / "emodb"
 BATCH_SIZE = 16
 EPOCHS = 3
 CLASSES = {letter: i for i, letter in enumerate("WLEAFTN")}

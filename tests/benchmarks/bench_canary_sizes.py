@@ -33,13 +33,13 @@ import numpy as np
 import sentencepiece
 import soundfile
 
+from runs import DATA, ROOT
 from serflow.asr.engine import Settings
 from serflow.audio import SAMPLE_RATE
 from serflow.models import unpack_nemo
 
 # NeMo is imported in the functions that need it: a new process begins with its parent's peak memory.
 
-ROOT = Path(__file__).parents[2]
 UTTERANCES, NOISE_S = 4, 1.5
 PIECES = 1024  # of a language's tokenizer
 
@@ -209,8 +209,7 @@ def in_new_process(function: Callable[..., Result], *arguments: Any) -> Result:
 
 def utterances() -> tuple[str, list[np.ndarray]]:
     """A name for them, and their samples."""
-    data = Path(os.environ.get("SERFLOW_SHARED_DATA", ROOT.parent / "shared" / "data"))
-    files = sorted((data / "emodb" / "wav").glob("*.wav"), key=lambda file: file.stat().st_size)
+    files = sorted((DATA / "emodb" / "wav").glob("*.wav"), key=lambda file: file.stat().st_size)
     if files:
         return "of EmoDB", [soundfile.read(f, dtype="float32")[0] for f in files[:UTTERANCES]]
     noise = np.random.default_rng(0).normal(0, 0.1, (UTTERANCES, int(NOISE_S * SAMPLE_RATE)))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ import pandas as pd
 import soundfile
 import soxr
 
+from runs import DATA
 from serflow.acoustics.fingerprints import HOP_S, fingerprint, fingerprints_table
 from serflow.audio import SAMPLE_RATE, AudioStore
 from serflow.corpora import emodb
@@ -30,7 +30,6 @@ from serflow.leakage.duplicates import most_errors, near_duplicates
 from serflow.packing import pack, quantise
 from serflow.tables import LISTING
 
-ROOT = Path(__file__).parents[2]
 UTTERANCES, SECONDS = 100_000, 5.76
 PLANTED = 1000
 
@@ -87,7 +86,7 @@ ALTERED = {
 def real_speech(data: Path) -> tuple[pd.DataFrame, AudioStore, tempfile.TemporaryDirectory]:
     """Every real recording there is, packed."""
     files = sorted(
-        f for c in ("emodb/wav", "ravdess", "crema-d") for f in (data / c).rglob("*.wav")
+        f for c in ("emodb/wav", "ravdess", "crema-d") for f in (DATA / c).rglob("*.wav")
     )
     names = [f"{file.relative_to(data).parts[0]}/{file.stem}" for file in files]
     rows = {"utterance_id": names, "corpus": "x", "path": [str(file) for file in files]}
@@ -185,9 +184,8 @@ def report_scale() -> None:
 
 def main(count: int = 120) -> None:
     """Measure and print."""
-    data = Path(os.environ.get("SERFLOW_SHARED_DATA", ROOT.parent / "shared" / "data"))
-    if (data / emodb.__name__.rpartition(".")[2] / "wav").is_dir():
-        utterances, store, folder = real_speech(data)
+    if (DATA / emodb.__name__.rpartition(".")[2] / "wav").is_dir():
+        utterances, store, folder = real_speech(DATA)
         with folder:
             names = utterances["utterance_id"].tolist()
             start = time.perf_counter()
@@ -198,7 +196,7 @@ def main(count: int = 120) -> None:
             report_different(table)
             report_copies(table, store, count)
     else:
-        print(f"real speech: skipped, no EmoDB in {data}; set SERFLOW_SHARED_DATA")
+        print(f"real speech: skipped, no EmoDB in {DATA}; set SERFLOW_SHARED_DATA")
     report_scale()
 
 

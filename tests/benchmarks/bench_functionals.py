@@ -7,24 +7,22 @@ Worker processes are started and stopped inside the measured time.
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from runs import DATA
 from serflow.acoustics.functionals import functionals_table
 from serflow.audio import AudioStore
 from serflow.corpora import emodb
 from serflow.packing import pack
 
-ROOT = Path(__file__).parents[2]
-
 
 def main(runs: int = 3) -> None:
     """Measure and print."""
-    data = Path(os.environ.get("SERFLOW_SHARED_DATA", ROOT.parent / "shared" / "data")) / "emodb"
+    data = DATA / "emodb"
     if not data.is_dir():
         print(f"skipped: no EmoDB at {data}; set SERFLOW_SHARED_DATA")
         return

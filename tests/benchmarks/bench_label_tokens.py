@@ -24,12 +24,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 import tiny_models
+from runs import DATA
 from serflow import training
 from serflow.nets.label_tokens import LabelTokenNet, Scorer
 from serflow.nets.prompts import Prompts
 from serflow.systems.text_inputs import TokenInputs
 
-EMOSPEECH = Path(__file__).parents[3] / "shared" / "data" / "emospeech2024"
+EMOSPEECH = DATA / "emospeech2024"
 EMOTIONS = ["neutral", "disgust", "anger", "joy", "sadness", "fear"]
 PROMPT = (
     "Instruction:\n"

@@ -10,7 +10,6 @@ turn within each round, and the median over rounds is printed.
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import tempfile
@@ -22,11 +21,11 @@ import pandas as pd
 import soundfile
 import soxr
 
+from runs import DATA
 from serflow.audio import SAMPLE_RATE, AudioStore
 from serflow.packing import pack
 from serflow.tables import LISTING
 
-ROOT = Path(__file__).parents[2]
 CORPORA = {"EmoDB, 16 kHz": "emodb/wav", "RAVDESS, 48 kHz": "ravdess"}
 WORKERS = 2
 
@@ -49,11 +48,10 @@ def listing_of(files: list[Path]) -> pd.DataFrame:
 
 def main(runs: int = 7) -> None:
     """Measure and print."""
-    data = Path(os.environ.get("SERFLOW_SHARED_DATA", ROOT.parent / "shared" / "data"))
     for title, folder in CORPORA.items():
-        found = sorted((data / folder).rglob("*.wav"))
+        found = sorted((DATA / folder).rglob("*.wav"))
         if not found:
-            print(f"{title}: skipped, no files in {data / folder}; set SERFLOW_SHARED_DATA")
+            print(f"{title}: skipped, no files in {DATA / folder}; set SERFLOW_SHARED_DATA")
             continue
         files = found * -(-2000 // len(found))
         listing = listing_of(files)

@@ -47,6 +47,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import IntervalStrategy
 
 import tiny_models
+from runs import DATA
 from serflow import training
 from serflow.audio import SAMPLE_RATE, AudioStore
 from serflow.batching import Batches, Draw
@@ -58,7 +59,7 @@ from serflow.systems.interface import Examples
 from serflow.systems.speech_classifier import SpeechClassifier
 from serflow.tables import LISTING
 
-EMODB = Path(__file__).parents[3] / "shared" / "data" / "emodb"
+EMODB = DATA / "emodb"
 CLASSES = "WLEAFTN"
 SEED, BATCH_SIZE, LEARNING_RATE, HIDDEN = 1, 16, 1e-3, 64
 ROUNDS = 3

@@ -37,12 +37,13 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 
+from runs import DATA
 from serflow import training
 from serflow.context import Context
 from serflow.systems.interface import Examples
 from serflow.systems.text_classifier import build
 
-FOLDER = Path(__file__).parents[3] / "shared" / "data" / "emospeech2024"
+FOLDER = DATA / "emospeech2024"
 SEED, BATCH_SIZE, LEARNING_RATE = 1, 16, 1e-4
 VOCABULARY, ROUNDS = 8000, 3
 

@@ -30,6 +30,7 @@ import pandas as pd
 import torch
 from bench_canary_sizes import build, in_new_process
 
+from runs import DATA
 from serflow.asr.batches import fitting
 from serflow.asr.engine import Settings
 from serflow.asr.shards import split
@@ -40,7 +41,7 @@ from serflow.audio import AudioStore
 from serflow.corpora import emodb
 from serflow.packing import pack
 
-EMODB = Path(__file__).parents[3] / "shared" / "data" / "emodb"
+EMODB = DATA / "emodb"
 BATCH_SECONDS = 120.0
 ROUNDS = {"tiny": 7, "canary-180m-flash": 3}
 FEW = 16  # recordings for the larger model

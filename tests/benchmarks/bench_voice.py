@@ -12,7 +12,6 @@ All samples are rounded to 16 bits, as the store keeps them.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from importlib.metadata import distribution
@@ -26,13 +25,13 @@ import soxr
 import torch
 from scipy.signal import fftconvolve, lfilter
 
+from runs import DATA
 from serflow.asr import voice
 from serflow.asr.segments import MIN_STEADY_S, SILENCE_DB, STEADY_DB, level_db, spread_db
 from serflow.asr.voice import CHUNK, CONTEXT, LEVEL, MIN_VOICE, STATE, VoiceDetector, levelled
 from serflow.audio import SAMPLE_RATE
 from serflow.packing import quantise
 
-ROOT = Path(__file__).parents[2]
 LEVELS = (-20, -40, -55)
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
 QUIETEST_DB = -80.0  # an energy threshold below every voice here
@@ -184,9 +183,9 @@ def other_sounds(data: Path, speech: list[np.ndarray]) -> dict[str, list[np.ndar
             kinds.setdefault("digital silence", []).append(np.zeros(count, np.float32))
             kinds.setdefault("one click in silence", []).append(stored(click))
             kinds.setdefault("dither", []).append(stored(dither))
-    for file in sorted((data / "rir").glob("*.wav")):
+    for file in sorted((DATA / "rir").glob("*.wav")):
         add("impulse responses", read(file))
-    for file in sorted((data / "noise").glob("*.ogg")):
+    for file in sorted((DATA / "noise").glob("*.ogg")):
         add("ESC-50 " + file.stem.rpartition("_")[0].replace("_", " "), read(file))
     kinds["pauses"] = [pause for samples in speech if (pause := longest_pause(samples)) is not None]
     return kinds
@@ -323,16 +322,15 @@ def report_others(detector: VoiceDetector, kinds: dict[str, list[np.ndarray]]) -
 def main() -> None:
     """Measure and print."""
     torch.set_num_threads(1)
-    data = Path(os.environ.get("SERFLOW_SHARED_DATA", ROOT.parent / "shared" / "data"))
-    if not (data / "emodb/wav").is_dir():
-        print(f"skipped, no EmoDB in {data}; set SERFLOW_SHARED_DATA")
+    if not (DATA / "emodb/wav").is_dir():
+        print(f"skipped, no EmoDB in {DATA}; set SERFLOW_SHARED_DATA")
         return
-    folders = [data / name for name in ("emodb/wav", "ravdess", "crema-d")]
+    folders = [DATA / name for name in ("emodb/wav", "ravdess", "crema-d")]
     speech = [read(file) for folder in folders for file in sorted(folder.rglob("*.wav"))]
-    others = other_sounds(data, speech)
+    others = other_sounds(DATA, speech)
     detector = VoiceDetector()
     report_speed(detector, speech, others)
-    report_speech(detector, speech, read(data / "rir/rir48000.wav"))
+    report_speech(detector, speech, read(DATA / "rir/rir48000.wav"))
     report_others(detector, others)
 
 
