@@ -198,6 +198,7 @@ def ours(
         loss_weights=None,
         dev=None,
         fingerprint="",
+        sharded=False,
     )
     trainer.remove_callback(EpochEnd)
     trainer.remove_callback(Progress)
