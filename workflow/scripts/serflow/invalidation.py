@@ -12,7 +12,6 @@ import ast
 import hashlib
 import json
 import re
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,24 +40,24 @@ class Sources:
 
     def __init__(self, root: Path, kept: Path | None = None) -> None:
         self._root = root
-        self._own = frozenset(path.stem for path in root.iterdir())
-        # Read by other rules, a source may count otherwise.
-        reader = file_digest(Path(__file__))
-        before = _read_kept(kept, reader) if kept else {}
-        self._read: dict[str, list[Any]] = {}
-        for path in sorted(root.rglob("*.py")):
-            name, stat = path.relative_to(root).as_posix(), path.stat()
-            as_it_is = [stat.st_mtime_ns, stat.st_size]
-            if name in before and before[name][:2] == as_it_is:
-                self._read[name] = before[name]
-            else:
-                bare, modules = read_source(path.read_text(encoding="utf-8"))
-                own = [m for m in dict.fromkeys(modules) if m.split(".")[0] in self._own]
-                self._read[name] = [*as_it_is, bare, own]
-        if kept and self._read != before:
-            write_text(kept, json.dumps({"reader": reader, "sources": self._read}))
+        read = _read_modules(root, kept)
+        self._texts = {name: bare for name, (_, _, bare, _) in read.items()}
+        beside: dict[str, list[str]] = {}
+        for path in root.rglob("*"):
+            if path.suffix in DATA_SUFFIXES and path.parent != root:
+                folder = path.parent.relative_to(root).as_posix()
+                beside.setdefault(folder, []).append(path.relative_to(root).as_posix())
+        data = [name for names in beside.values() for name in names]
+        self._texts |= {name: (root / name).read_text(encoding="utf-8") for name in data}
+        # The project's own files that each file brings along.
+        self._brought = {
+            name: [
+                *(file for module in modules for file in self._files_of(module)),
+                *beside.get(name.rpartition("/")[0], []),
+            ]
+            for name, (_, _, _, modules) in read.items()
+        }
 
-    @cache  # noqa: B019 - as many as there are runs of Snakemake in a process
     def digest(self, script: str, *modules: str) -> str:
         """Digest of a script's import closure below the folder.
 
@@ -69,19 +68,14 @@ class Sources:
         *modules : str
             Dotted names of modules that the script imports by name at run time.
         """
-        found: dict[str, str] = {}
-        queue = [script, *(file for m in modules for file in self._required(m))]
+        found: set[str] = set()
+        queue = [script, *(file for module in modules for file in self._required(module))]
         while queue:
             name = queue.pop()
-            if name in found:
-                continue
-            if name in self._read:
-                *_, found[name], imported = self._read[name]
-                queue += [file for m in imported for file in self._files_of(m)]
-                queue += self._data_beside(name)
-            else:
-                found[name] = (self._root / name).read_text(encoding="utf-8")
-        return digest(*(part for name in sorted(found) for part in (name, found[name])))
+            if name not in found:
+                found.add(name)
+                queue += self._brought.get(name, [])
+        return digest(*(part for name in sorted(found) for part in (name, self._texts[name])))
 
     def _required(self, module: str) -> list[str]:
         if not (files := self._files_of(module)):
@@ -91,20 +85,35 @@ class Sources:
     def _files_of(self, module: str) -> list[str]:
         """The file of a dotted module name, and those of its parent packages."""
         parts = module.split(".")
-        bases = ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
-        both = [(f"{base}.py", f"{base}/__init__.py") for base in bases]
-        return [
-            next(file for file in two if file in self._read)
-            for two in both
-            if not self._read.keys().isdisjoint(two)
-        ]
+        found = []
+        for end in range(1, len(parts) + 1):
+            base = "/".join(parts[:end])
+            if f"{base}.py" in self._texts:
+                found.append(f"{base}.py")
+            elif f"{base}/__init__.py" in self._texts:
+                found.append(f"{base}/__init__.py")
+        return found
 
-    def _data_beside(self, name: str) -> list[str]:
-        folder = (self._root / name).parent
-        if folder == self._root:
-            return []
-        beside = (path for path in folder.iterdir() if path.suffix in DATA_SUFFIXES)
-        return [path.relative_to(self._root).as_posix() for path in beside]
+
+def _read_modules(root: Path, kept: Path | None) -> dict[str, list[Any]]:
+    """Of each module its time, its size, what counts of its text, and the project's modules it names."""
+    # Read by other rules, a source may count otherwise.
+    reader = file_digest(Path(__file__))
+    before = _read_kept(kept, reader) if kept else {}
+    own = frozenset(path.stem for path in root.iterdir())
+    read: dict[str, list[Any]] = {}
+    for path in sorted(root.rglob("*.py")):
+        name, stat = path.relative_to(root).as_posix(), path.stat()
+        as_it_is = [stat.st_mtime_ns, stat.st_size]
+        if name in before and before[name][:2] == as_it_is:
+            read[name] = before[name]
+        else:
+            bare, modules = read_source(path.read_text(encoding="utf-8"))
+            named = [m for m in dict.fromkeys(modules) if m.split(".")[0] in own]
+            read[name] = [*as_it_is, bare, named]
+    if kept and read != before:
+        write_text(kept, json.dumps({"reader": reader, "sources": read}))
+    return read
 
 
 def _read_kept(kept: Path, reader: str) -> dict[str, list[Any]]:

@@ -276,8 +276,7 @@ def restore(settings: Settings) -> ASRModel:
         archive = archives[0]
     elif not path.is_file():
         raise UserError(f"{where} does not exist; expected a .nemo file or its unpacked folder")
-    # Not by NeMo, which trusts what an archive says of paths as far as Python 3.11.4 and later let it,
-    # and fails with earlier ones.
+    # Not by NeMo: its way of unpacking fails before Python 3.11.4.
     with tempfile.TemporaryDirectory() as scratch:
         models.unpack_nemo(archive, Path(scratch) / "model")
         return _restored(Path(scratch) / "model", where)
