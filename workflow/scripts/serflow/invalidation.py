@@ -12,6 +12,7 @@ import ast
 import hashlib
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ class Sources:
             for name, (_, _, _, modules) in read.items()
         }
 
+    @cache  # noqa: B019 - one object for a start of Snakemake, asked by every job
     def digest(self, script: str, *modules: str) -> str:
         """Digest of a script's import closure below the folder.
 
