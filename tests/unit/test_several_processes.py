@@ -181,6 +181,31 @@ def test_without_enough_gpus_the_job_says_how_many_it_sees(monkeypatch):
         ranks.join()
 
 
+# The second process alone has heard of it yet.
+NOTICE = """
+import os, signal
+from types import SimpleNamespace
+from transformers import TrainerControl
+from serflow import callbacks, preemption
+from serflow.nets import ranks
+ranks.join()
+preemption.watch()
+notice = callbacks.Notice(steps_per_epoch=10)
+with preemption.saving_later():
+    for step in 1, 2:
+        control = notice.on_step_end(None, SimpleNamespace(global_step=step), TrainerControl())
+        assert control.should_save == (step == 2)
+        if ranks.rank() == 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+assert notice.given == "received SIGUSR1", notice.given
+"""
+
+
+def test_all_know_why_the_job_ends_whoever_is_told_first(environment):
+    """The first process writes the log: told later than another, it has no reason of its own."""
+    launch.run([sys.executable, "-c", NOTICE], 2, 1)
+
+
 BATCH_NORM = """
 import sys, torch
 from serflow.nets import ranks

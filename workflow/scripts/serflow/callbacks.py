@@ -53,7 +53,7 @@ class Notice(TrainerCallback):
         reason = preemption.asked()
         # All have to save the same step, whoever was asked first.
         if ranks.anyone(reason is not None):
-            self.given = reason or "asked to end"
+            self.given = ranks.anyones(reason)
         control.should_save = self.given is not None
 
 

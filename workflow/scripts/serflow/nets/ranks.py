@@ -83,6 +83,15 @@ def anyone(flag: bool) -> bool:
     return bool(found)
 
 
+def anyones(found: Any) -> Any:
+    """What the first process has of those for which it is not None."""
+    if size() == 1:
+        return found
+    of_all = [None] * size()
+    dist.all_gather_object(of_all, found)
+    return next((one for one in of_all if one is not None), None)
+
+
 def from_first(function: Callable[[], Any]) -> Any:
     """What a function gives in the first process; it is called there alone."""
     if size() == 1:
