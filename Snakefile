@@ -11,6 +11,7 @@ container: "envs/serflow.sif"
 
 
 include: "workflow/rules/plan.smk"
+include: "workflow/rules/ancient.smk"
 include: "workflow/rules/signals.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/corpora.smk"

@@ -7,13 +7,14 @@ copied to a fresh clone; these tests hold the digests in `params` to what users 
 from __future__ import annotations
 
 import random
+import re
 import shutil
 
 import pandas as pd
 import pytest
 import yaml
 
-from runs import copy_workflow, edited, planned, snakemake
+from runs import ROOT, copy_workflow, edited, planned, snakemake
 from serflow.tables import TRANSCRIPTS
 
 BOTH = ["--config", "studies=[demo,small]"]
@@ -198,6 +199,64 @@ def test_a_new_fold_count_keeps_audio_transcripts_and_features(done):
 def test_a_reason_worded_anew_audits_anew_and_trains_nothing(done):
     with edited(done / "studies/small.yaml", "every speaker says every", "all of them say each"):
         assert plan(done) == ["audit_leakage study=small", "write_report study=small"]
+
+
+def test_a_new_audit_hides_no_other_reason_to_train(done):
+    """Snakemake's plan left out the training, and the report came from the old posteriors."""
+    study = done / "studies/small.yaml"
+    with (
+        edited(study, "every speaker says every", "all of them say each"),
+        edited(study, "classifier: svm", "classifier: svm, inner_folds: 3"),
+    ):
+        assert plan(done) == study_tail(
+            "small",
+            "audit_leakage study=small",
+            *system_chain("small", "svm", "012"),
+            *fusions("small", "both"),
+        )
+
+
+REPLANNED = """
+include: {rules!r}
+rule all:
+    input: "model", "text"
+rule folds:
+    input: "corpus"
+    output: "folds"
+    priority: 3
+    shell: "cp {{input}} {{output}}"
+checkpoint shards:
+    input: "corpus"
+    output: "shards"
+    priority: 2
+    shell: "cp {{input}} {{output}}"
+rule audit:
+    input: "folds"
+    output: "audit"
+    shell: "cp {{input}} {{output}}"
+rule train:
+    input: folds="folds", audit=ancient("audit")
+    output: "model"
+    shell: "cp {{input.folds}} {{output}}"
+rule text:
+    input: lambda w: checkpoints.shards.get().output
+    output: "text"
+    shell: "cp {{input}} {{output}}"
+"""
+
+
+def test_a_checkpoint_on_the_way_drops_no_planned_training(tmp_path):
+    """Folds are new, the audit is not yet: when shards are known, Snakemake plans anew."""
+    (tmp_path / "Snakefile").write_text(
+        REPLANNED.format(rules=str(ROOT / "workflow/rules/ancient.smk"))
+    )
+    for corpus in ("one", "another"):
+        (tmp_path / "corpus").write_text(corpus)
+        said = snakemake(tmp_path, "--cores", "1").stdout
+        order = re.findall(r"^local(?:rule|checkpoint) (\w+):", said, re.MULTILINE)
+        assert order.index("folds") < order.index("shards") < order.index("audit"), said
+        assert "train" in order, said
+        assert (tmp_path / "model").read_text() == corpus
 
 
 def test_a_new_address_of_one_corpus_reruns_nothing_of_the_others(done):
