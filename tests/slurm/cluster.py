@@ -210,10 +210,13 @@ class Cluster:
 
     def _start_accounting(self) -> None:
         data, database = self.folder / "db", self.folder / "run/mysql.socket"
+        # A server that starts removes the temporary tables of all others from the one /tmp.
+        own = self.folder / "tmp"
+        own.mkdir(exist_ok=True)
         installed = subprocess.run(
             ["mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={data}",
              "--skip-test-db", "--auth-root-authentication-method=socket"],
-            env=self.environment(), capture_output=True, text=True,
+            env=self.environment() | {"TMPDIR": str(own)}, capture_output=True, text=True,
         )  # fmt: skip
         if installed.returncode:
             raise ClusterError(f"mariadb-install-db failed: {installed.stderr[-1000:]}")
@@ -221,7 +224,7 @@ class Cluster:
             "mariadbd", "mariadbd", "--no-defaults", "--user=root", f"--datadir={data}",
             "--skip-networking", f"--socket={database}", f"--pid-file={self.folder}/run/mariadb",
             "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M",
-            "--innodb-lock-wait-timeout=900", "--skip-log-bin",
+            "--innodb-lock-wait-timeout=900", "--skip-log-bin", f"--tmpdir={own}",
         )  # fmt: skip
         self._wait("mariadbd listens", database.is_socket)
         # MySQL's client library is told of the socket in no other way.
