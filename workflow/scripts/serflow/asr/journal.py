@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from serflow.asr.engine import Settings
@@ -75,7 +75,7 @@ def _head(key: str) -> str:
 
 
 def _line(row: Row) -> str:
-    return json.dumps(asdict(row), ensure_ascii=False) + "\n"
+    return json.dumps(vars(row), ensure_ascii=False) + "\n"
 
 
 def _read(path: Path, key: str) -> Iterator[Row]:

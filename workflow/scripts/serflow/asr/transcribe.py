@@ -101,7 +101,7 @@ def transcribe_shard(
             "wall_s": round(time.monotonic() - start, 3),
             "batch_seconds": batches.seconds,
         }
-    found = [journal.rows[name] for name in shard["utterance_id"]]
+    found = [vars(journal.rows[name]) for name in shard["utterance_id"]]
     frame = pd.DataFrame(found, columns=["utterance_id", "text", "status", "note"])
     return frame.assign(asr=settings.name), facts
 
