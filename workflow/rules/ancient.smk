@@ -16,8 +16,10 @@ def look_after_ancient_inputs():
             }
             for job in dag.jobs
         }
-        # Called there for these jobs alone.
-        dag.bfs = lambda _, *jobs: DAG.bfs(dag, reruns, *jobs)
+        # That is how it looks for the jobs after one.
+        dag.bfs = lambda direction, *jobs, **options: DAG.bfs(
+            dag, reruns if direction is dag.depending else direction, *jobs, **options
+        )
         try:
             await update_needrun(dag, *args, **kwargs)
         finally:

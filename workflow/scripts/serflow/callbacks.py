@@ -53,7 +53,7 @@ class Notice(TrainerCallback):
         reason = preemption.asked()
         # All have to save the same step, whoever was asked first.
         if ranks.anyone(reason is not None):
-            self.given = ranks.anyones(reason)
+            self.given = ranks.first_given(reason)
         control.should_save = self.given is not None
 
 

@@ -83,8 +83,8 @@ def anyone(flag: bool) -> bool:
     return bool(found)
 
 
-def anyones(found: Any) -> Any:
-    """What the first process has of those for which it is not None."""
+def first_given(found: Any) -> Any:
+    """What the processes have found, by the first of them for which it is not None."""
     if size() == 1:
         return found
     of_all = [None] * size()
