@@ -67,6 +67,8 @@ from serflow.targets import Targets
 
 ROOT = Path(__file__).parents[2]
 SHORTEST_S, LONGEST_S = 0.6, 30.0
+# Epochs that are not timed: operations are counted in the first, layers are compiled in the second.
+UNTIMED = 2
 
 # facebook/hubert-large-ll60k and facebook/wav2vec2-xls-r-300m: their config.json on the hub.
 LARGE = {
@@ -234,8 +236,11 @@ class Steps(TrainerCallback):
     busy: list[list[float]] = field(default_factory=list)
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        self._counting = round(state.epoch) == 0
-        if not self._counting:
+        epoch = round(state.epoch)
+        self._counting, self._timed = epoch == 0, epoch >= UNTIMED
+        # The compiler cannot see what is counted.
+        torch.compiler.set_stance("force_eager" if self._counting else "default")
+        if self._timed:
             self.ends.append([])
             self.busy.append([])
 
@@ -250,13 +255,14 @@ class Steps(TrainerCallback):
         if self._counting:
             self._counter.__exit__(None, None, None)
             self.counts.append(self._counter.get_total_flops())
+        if not self._timed:
             return
         synchronize()
         self.ends[-1].append(time.perf_counter())
         self.busy[-1].append(self.ends[-1][-1] - self._began)
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        if self._counting and torch.cuda.is_available():
+        if not self._timed and torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
 
 
@@ -337,7 +343,7 @@ def measure(system: System, folder: Path, steps: int, epochs: int, threads: int)
         net,
         training._Examples(inputs, targets),
         batches,
-        chosen.model_copy(update={"epochs": 1 + epochs}),
+        chosen.model_copy(update={"epochs": UNTIMED + epochs}),
         context,
         loss_weights=None,
         dev=None,
@@ -423,6 +429,8 @@ def main(*arguments: str) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("systems", nargs="*", metavar="SYSTEM", help=", ".join(SYSTEMS))
     parser.add_argument("--tiny", action="store_true", help="tiny models on the CPU, a self-test")
+    parser.add_argument("--compiled", action="store_true", help="with torch.compile")
+    parser.add_argument("--batch-size", type=int, help="the studies' batch sizes otherwise")
     parser.add_argument("--steps", type=int, help="optimiser steps an epoch: 20, tiny 3")
     parser.add_argument("--epochs", type=int, help="timed epochs: 5, tiny 2")
     parser.add_argument(
@@ -461,6 +469,11 @@ def main(*arguments: str) -> None:
             small = system.settings["training"] | {"batch_size": 2}
             short = {"prompt": "{text}"} if "prompt" in system.settings else {}
             system = replace(system, settings=system.settings | short | {"training": small})
+        if chosen.batch_size:
+            larger = system.settings["training"] | {"batch_size": chosen.batch_size}
+            system = replace(system, settings=system.settings | {"training": larger})
+        if chosen.compiled:
+            system = replace(system, settings=system.settings | {"compile": True})
         with tempfile.TemporaryDirectory() as scratch:
             write_model(system.model, Path(scratch), chosen.tiny)
             try:

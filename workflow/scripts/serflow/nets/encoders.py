@@ -39,6 +39,7 @@ from serflow.nets.adaptation import (
     adapt,
     enable_gradient_checkpointing,
 )
+from serflow.nets.compilation import compile_layers
 from serflow.nets.loading import SAFE, SAFE_WEIGHTS, check_complete, loading
 from serflow.nets.whisper import WhisperSpeechEncoder, log_mel
 
@@ -156,8 +157,7 @@ class SpeechEncoder(nn.Module):
     full_window : bool
         Whisper alone: encode 30 s, silence after the utterance, as in its pre-training.
     compile : bool
-        Compile the backbone with `torch.compile` at its first pass, for batches of any length. In
-        place: names in checkpoints and saved systems do not change.
+        Compile the layers; see `serflow.nets.compilation`.
 
     Attributes
     ----------
@@ -195,7 +195,7 @@ class SpeechEncoder(nn.Module):
         self.depth = backbone.config.num_hidden_layers + 1
         self.backbone = adapt(backbone, adaptation, lora, adapters)
         if compile:
-            self.backbone.compile(dynamic=True)
+            compile_layers(self.backbone)
 
     def train(self, mode: bool = True) -> SpeechEncoder:
         """Set training mode; a frozen encoder keeps its dropout off."""

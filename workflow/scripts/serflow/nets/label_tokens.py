@@ -14,6 +14,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicS
 
 from serflow.nets import quantisation
 from serflow.nets.adaptation import Adaptation, Lora, adapt, enable_gradient_checkpointing
+from serflow.nets.compilation import compile_layers
 from serflow.nets.loading import SAFE_WEIGHTS, check_complete, loading
 
 
@@ -41,6 +42,8 @@ class LabelTokenNet(nn.Module):
         Of the model's weights.
     quantised : bool
         Load the model's weights in four bits; not to be trained themselves.
+    compile : bool
+        Compile the model's layers; see `serflow.nets.compilation`.
 
     References
     ----------
@@ -57,6 +60,7 @@ class LabelTokenNet(nn.Module):
         gradient_checkpointing: bool = False,
         dtype: torch.dtype = torch.float32,
         quantised: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         stored = quantisation.loading_arguments() if quantised else {"dtype": dtype}
@@ -75,6 +79,8 @@ class LabelTokenNet(nn.Module):
             enable_gradient_checkpointing(model)
         self.frozen = adaptation == "frozen"
         self.model = adapt(model, adaptation, lora)
+        if compile:
+            compile_layers(self.model)
         self._tree(labels)
 
     def _tree(self, labels: Sequence[Sequence[int]]) -> None:

@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from serflow.nets import quantisation
 from serflow.nets.adaptation import Adaptation, Lora, adapt, enable_gradient_checkpointing
+from serflow.nets.compilation import compile_layers
 from serflow.nets.loading import SAFE, SAFE_WEIGHTS, check_complete, loading
 
 
@@ -34,6 +35,8 @@ class TextNet(nn.Module):
         Of the language model's weights; the head of a causal model stays in float32.
     quantised : bool
         Load the language model's weights in four bits; not to be trained themselves.
+    compile : bool
+        Compile the model's layers; see `serflow.nets.compilation`.
 
     References
     ----------
@@ -49,6 +52,7 @@ class TextNet(nn.Module):
         gradient_checkpointing: bool = False,
         dtype: torch.dtype = torch.float32,
         quantised: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         stored = quantisation.loading_arguments() if quantised else {"dtype": dtype}
@@ -76,6 +80,8 @@ class TextNet(nn.Module):
         for head in (getattr(model, name, None) for name in quantisation.HEADS):
             if head is not None:
                 head.requires_grad_(True)
+        if compile:
+            compile_layers(model)
         self.frozen = adaptation == "frozen"
         self.model = model
 

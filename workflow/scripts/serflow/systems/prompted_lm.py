@@ -94,6 +94,7 @@ class PromptedLm:
             ),
             dtype=torch.bfloat16 if light else torch.float32,
             quantised=settings.quantisation == "nf4",
+            compile=settings.compile,
         ).to(training.device())
 
     def _trained(

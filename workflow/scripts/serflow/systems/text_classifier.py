@@ -99,6 +99,7 @@ class TextClassifier:
             gradient_checkpointing=settings.training.gradient_checkpointing,
             dtype=torch.bfloat16 if light else torch.float32,
             quantised=settings.quantisation == "nf4",
+            compile=settings.compile,
         ).to(training.device())
         limit = min(settings.max_tokens, self.net_.max_positions or settings.max_tokens)
         self.tokens_ = Tokens(settings.model, limit)

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from serflow.config.base import Count
 from serflow.config.families.training import (
+    Compile,
     LoraSettings,
     Quantisation,
     TrainingSettings,
@@ -40,6 +41,7 @@ class PromptedLmConfig(TrainedSystem):
     )
     lora: LoraSettings | None = None
     quantisation: Quantisation = "none"
+    compile: Compile = False
     loss: Literal["vocabulary", "classes"] = Field(
         "vocabulary",
         description="Cross-entropy of the right word's tokens over the whole vocabulary (next-token "

@@ -10,6 +10,7 @@ from serflow.config.base import Strict
 from serflow.config.families.augmentation import AugmentationSettings
 from serflow.config.families.training import (
     AdapterSettings,
+    Compile,
     Fraction,
     LoraSettings,
     Positive,
@@ -84,10 +85,7 @@ class SpeechClassifierConfig(TrainedSystem):
         description="Whisper alone: encode its window of 30 s with silence after the utterance, "
         "as in its pre-training, instead of the utterance alone.",
     )
-    compile: bool = Field(
-        False,
-        description="Compile the encoder with torch.compile: minutes at first, faster steps then.",
-    )
+    compile: Compile = False
     head: HeadSettings = HeadSettings()
     predicts: Predicts = Field(
         "categories", description="The study's classes, its attributes, or both."

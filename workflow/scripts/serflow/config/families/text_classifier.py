@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from serflow.config.families.training import (
+    Compile,
     LoraSettings,
     Predicts,
     Quantisation,
@@ -26,6 +27,7 @@ class TextClassifierConfig(TrainedSystem):
     adaptation: Literal["full", "lora", "frozen"] = "full"
     lora: LoraSettings | None = None
     quantisation: Quantisation = "none"
+    compile: Compile = False
     predicts: Predicts = Field(
         "categories", description="The study's classes, its attributes, or both."
     )

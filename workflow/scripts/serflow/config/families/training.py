@@ -16,6 +16,14 @@ Quantisation = Annotated[
     Field(description="nf4: frozen weights in 4 bits (bitsandbytes), products in bfloat16."),
 ]
 
+Compile = Annotated[
+    bool,
+    Field(
+        description="Compile the model's layers with torch.compile: a minute at first, faster steps "
+        "then. On a GPU; needs a C compiler."
+    ),
+]
+
 
 class LoraSettings(Strict):
     """Low-rank adaptation of the encoder's linear layers (peft)."""
@@ -122,4 +130,4 @@ def _check_sharded(system: Any) -> None:
     if getattr(system, "quantisation", "none") != "none":
         raise ValueError("weights in 4 bits cannot be sharded: set training.distributed to 'ddp'")
     if getattr(system, "compile", False):
-        raise ValueError("a compiled encoder cannot be sharded: set training.distributed to 'ddp'")
+        raise ValueError("compiled layers cannot be sharded: set training.distributed to 'ddp'")
