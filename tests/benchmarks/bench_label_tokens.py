@@ -83,7 +83,7 @@ def main() -> None:
         model = AutoModelForCausalLM.from_pretrained(source).eval()
         pad = AutoTokenizer.from_pretrained(source).pad_token_id
     rows, _ = prompts(texts, 240)
-    inputs = TokenInputs(rows, pad)
+    inputs = TokenInputs(rows, pad, 240)
     sides: dict[str, Callable[[], object]] = {
         "label tokens": lambda: training.outputs(net, Scorer(net), inputs, BATCH),
         "label tokens, prompts in full": lambda: training.outputs(net, net, inputs, BATCH),

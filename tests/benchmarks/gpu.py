@@ -67,8 +67,9 @@ from serflow.targets import Targets
 
 ROOT = Path(__file__).parents[2]
 SHORTEST_S, LONGEST_S = 0.6, 30.0
-# Epochs that are not timed: operations are counted in the first, layers are compiled in the second.
-UNTIMED = 2
+# Epochs that are not timed: operations are counted in the first, layers are compiled in the second, and
+# CUDA graphs recorded in the third.
+UNTIMED = 3
 
 # facebook/hubert-large-ll60k and facebook/wav2vec2-xls-r-300m: their config.json on the hub.
 LARGE = {
@@ -231,15 +232,20 @@ def counter() -> FlopCounterMode:
 class Steps(TrainerCallback):
     """Counts the operations of each step of the first epoch, and times each step of the others."""
 
+    trainer: training._Trainer
     counts: list[int] = field(default_factory=list)
     ends: list[list[float]] = field(default_factory=list)
     busy: list[list[float]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._replays = self.trainer._replays
+
     def on_epoch_begin(self, args, state, control, **kwargs):
         epoch = round(state.epoch)
         self._counting, self._timed = epoch == 0, epoch >= UNTIMED
-        # The compiler cannot see what is counted.
+        # Neither compiled nor replayed operations are seen.
         torch.compiler.set_stance("force_eager" if self._counting else "default")
+        self.trainer._replays = None if self._counting else self._replays
         if self._timed:
             self.ends.append([])
             self.busy.append([])
@@ -353,7 +359,7 @@ def measure(system: System, folder: Path, steps: int, epochs: int, threads: int)
     # No checkpoints and no progress bar.
     trainer.remove_callback(EpochEnd)
     trainer.remove_callback(Progress)
-    seen = Steps()
+    seen = Steps(trainer)
     trainer.add_callback(seen)
     trainer.train()
     seconds = np.array([ends[-1] - ends[0] for ends in seen.ends])
@@ -430,6 +436,7 @@ def main(*arguments: str) -> None:
     parser.add_argument("systems", nargs="*", metavar="SYSTEM", help=", ".join(SYSTEMS))
     parser.add_argument("--tiny", action="store_true", help="tiny models on the CPU, a self-test")
     parser.add_argument("--compiled", action="store_true", help="with torch.compile")
+    parser.add_argument("--graphs", action="store_true", help="with CUDA graphs")
     parser.add_argument("--batch-size", type=int, help="the studies' batch sizes otherwise")
     parser.add_argument("--steps", type=int, help="optimiser steps an epoch: 20, tiny 3")
     parser.add_argument("--epochs", type=int, help="timed epochs: 5, tiny 2")
@@ -469,11 +476,11 @@ def main(*arguments: str) -> None:
             small = system.settings["training"] | {"batch_size": 2}
             short = {"prompt": "{text}"} if "prompt" in system.settings else {}
             system = replace(system, settings=system.settings | short | {"training": small})
+        changed: dict[str, Any] = {"cuda_graphs": chosen.graphs}
         if chosen.batch_size:
-            larger = system.settings["training"] | {"batch_size": chosen.batch_size}
-            system = replace(system, settings=system.settings | {"training": larger})
-        if chosen.compiled:
-            system = replace(system, settings=system.settings | {"compile": True})
+            changed["batch_size"] = chosen.batch_size
+        changed = {"training": system.settings["training"] | changed, "compile": chosen.compiled}
+        system = replace(system, settings=system.settings | changed)
         with tempfile.TemporaryDirectory() as scratch:
             write_model(system.model, Path(scratch), chosen.tiny)
             try:

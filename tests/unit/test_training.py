@@ -149,7 +149,7 @@ def toy(n: int = 40) -> tuple[TokenInputs, np.ndarray]:
     texts = [
         [int(label) + 1, *rng.integers(5, 20, rng.integers(1, 9)).tolist()] for label in labels
     ]
-    return TokenInputs(texts, pad_id=0), labels
+    return TokenInputs(texts, pad_id=0, max_tokens=512), labels
 
 
 def train(folder: Path, seed: int = 1, dev: bool = False, **settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -14,6 +15,10 @@ JITTER = 0.05
 
 # Keeps the generator of batches apart from those of the examples, which are [seed, epoch, position].
 SHUFFLE = 1_000_000_007
+
+
+# Ratio of two lengths that batches are padded to where there should be few of them.
+STEP = 1.05
 
 
 class Draw(NamedTuple):
@@ -93,6 +98,11 @@ class Batches:
         batches = np.array_split(order, self._n_batches)
         for number, i in enumerate(rng.permutation(self._n_batches)):
             yield [draws[j]._replace(batch=number) for j in batches[i]]
+
+
+def rounded_up(length: int) -> int:
+    """The next of few lengths, at most a twentieth above `length`."""
+    return max(length, math.ceil(STEP ** math.ceil(math.log(length, STEP))))
 
 
 def count_batches(n: int, batch_size: int) -> int:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,6 +38,7 @@ from serflow.batching import Batches, Draw, count_batches
 from serflow.callbacks import EpochEnd, Notice, Progress, Resumed
 from serflow.config.families.training import TrainingSettings
 from serflow.context import Context
+from serflow.cuda_graphs import Replays
 from serflow.errors import UserError
 from serflow.files import write_text
 from serflow.nets import ranks, sharding, weights
@@ -64,8 +66,8 @@ class Inputs(Protocol):
     def item(self, draw: Draw) -> Tensor:
         """The network input of one example, shape (time, ...)."""
 
-    def collate(self, items: list[Tensor]) -> dict[str, Tensor]:
-        """Pad items to the arguments of the network's forward."""
+    def collate(self, items: list[Tensor], rounded: bool = False) -> dict[str, Tensor]:
+        """Pad items to the arguments of the network's forward; `rounded`: to one of few lengths."""
 
     def digest(self) -> str:
         """Identifies the utterances and their content."""
@@ -337,8 +339,9 @@ class _Examples(Dataset):
     def __getitems__(self, draws: list[Draw]) -> list[Draw]:
         return draws
 
-    def collate(self, draws: list[Draw]) -> dict[str, Tensor]:
-        batch = self.inputs.collate([self.inputs.item(draw) for draw in ranks.share(draws)])
+    def collate(self, draws: list[Draw], rounded: bool = False) -> dict[str, Tensor]:
+        items = [self.inputs.item(draw) for draw in ranks.share(draws)]
+        batch = self.inputs.collate(items, rounded=rounded)
         rows = [draw.row for draw in ranks.dealt(draws)]
         return batch | {"labels": self._labels[rows], "attributes": self._attributes[rows]}
 
@@ -404,11 +407,12 @@ class _Trainer(transformers.Trainer):
         else:
             copied = net
         ranks.share_batch_statistics(copied)
+        replayed = on_gpu and settings.cuda_graphs
         super().__init__(
             model=copied,
             args=args,
             train_dataset=examples,
-            data_collator=examples.collate,
+            data_collator=partial(examples.collate, rounded=replayed),
             callbacks=[
                 self._notice,
                 EpochEnd(settings),
@@ -417,6 +421,10 @@ class _Trainer(transformers.Trainer):
             ],
         )
         self.remove_callback(PrinterCallback)
+        self._replays = None
+        if replayed:
+            self._replays = Replays(partial(super().training_step, self.model))
+            self.model.zero_grad = partial(self.model.zero_grad, set_to_none=False)
         self._batches = batches
         self._settings = settings
         self._dev = dev
@@ -468,6 +476,16 @@ class _Trainer(transformers.Trainer):
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], *args: Any) -> int:
         """Examples of the effective batch."""
         return sum(len(batch["labels"]) for batch in batch_samples)
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        num_items_in_batch: int | None = None,
+    ) -> Tensor:
+        if self._replays is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        return self._replays(self._prepare_inputs(inputs), num_items_in_batch)
 
     def compute_loss(
         self,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from serflow.config.base import Count, Strict
-from serflow.config.families.training import check_gpus
+from serflow.config.families.training import check_gpus, check_recordable
 from serflow.config.grids import System
 
 CpuClass = Literal["cpu-small", "cpu-audio"]
@@ -89,4 +89,5 @@ class TrainedSystem(System):
                 "two GPUs or more, and another class for one"
             )
         check_gpus(self, self.gpus)
+        check_recordable(self)
         return self

@@ -31,7 +31,7 @@ from transformers.utils import ModelOutput
 
 from serflow.audio import SAMPLE_RATE
 from serflow.errors import UserError
-from serflow.nets import emotion2vec, emotion2vec_checkpoint, sonar, wavlm
+from serflow.nets import convolution, emotion2vec, emotion2vec_checkpoint, sonar, wavlm
 from serflow.nets.adaptation import (
     Adaptation,
     Adapters,
@@ -71,6 +71,8 @@ class FrontEnd:
         What the encoder reads.
     costly : bool
         Whether extraction takes long enough to be worth keeping.
+    limited : bool
+        Whether the encoder takes no more than a window of a fixed length.
     """
 
     def __init__(self, source: str) -> None:
@@ -89,6 +91,7 @@ class FrontEnd:
         if isinstance(self._extractor, SeamlessM4TFeatureExtractor):
             self._extractor._extract_fbank_features = self._filter_bank
         self.costly = self.key == "input_features"
+        self.limited = isinstance(self._extractor, WhisperFeatureExtractor)
 
     def save(self, folder: Path) -> None:
         """Write the settings as transformers does; `FrontEnd(folder)` reads them."""
@@ -185,6 +188,7 @@ class SpeechEncoder(nn.Module):
         if full_window:
             _show_full_window(backbone, source)
         _mask_group_norm(backbone)
+        convolution.use_products(backbone)
         wavlm.use_layers(backbone, fused=attention == "sdpa")
         if freeze_front_end or adaptation != "full":
             _freeze_front_end(backbone, source, required=freeze_front_end)

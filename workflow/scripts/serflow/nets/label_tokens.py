@@ -191,7 +191,9 @@ class LabelTokenNet(nn.Module):
         words = (log_proba[:, nodes, tokens] * there).sum(dim=-1)
         # Whoever is at a node and takes none of its branches says something else.
         leaving = log_proba.clone()
-        leaving[:, self.branches[0], self.branches[1]] = -torch.inf
+        # A number would be sent to the GPU, and waited for.
+        nothing = leaving.new_full((), -torch.inf)
+        leaving[:, self.branches[0], self.branches[1]] = nothing
         nodes, tokens, there = self.node_ways
         arriving = (log_proba[:, nodes, tokens] * there).sum(dim=-1)
         elsewhere = (arriving + leaving.logsumexp(dim=-1)).logsumexp(dim=1, keepdim=True)

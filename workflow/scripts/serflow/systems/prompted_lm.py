@@ -125,7 +125,7 @@ class PromptedLm:
     def _inputs(self, examples: Examples) -> tuple[TokenInputs, int]:
         limit = min(self.settings.max_tokens, self.net_.room or self.settings.max_tokens)
         rows, shortened = self.prompts_(list(examples.texts), limit)
-        return TokenInputs(rows, self.prompts_.pad_id), shortened
+        return TokenInputs(rows, self.prompts_.pad_id, limit), shortened
 
     def _posteriors(self, inputs: TokenInputs) -> NDArray[np.float64]:
         found = training.outputs(

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from serflow.audio import AudioStore
 from serflow.augmenter import Augmenter
-from serflow.batching import Draw
+from serflow.batching import Draw, rounded_up
 from serflow.layer_means import Rows
 from serflow.nets.encoders import FrontEnd
 
@@ -80,11 +79,15 @@ class Spans:
             self._kept[draw.row] = features
         return features
 
-    def collate(self, items: list[Tensor]) -> dict[str, Tensor]:
+    def collate(self, items: list[Tensor], rounded: bool = False) -> dict[str, Tensor]:
         """Right-pad with zeros: inputs (batch, time, ...) and mask (batch, time) of bool."""
         lengths = torch.tensor([len(item) for item in items])
-        mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
-        return {"inputs": pad_sequence(items, batch_first=True), "mask": mask}
+        longest = int(lengths.max())
+        time = rounded_up(longest) if rounded and not self._front_end.limited else longest
+        inputs = items[0].new_zeros(len(items), time, *items[0].shape[1:])
+        for row, item in zip(inputs, items, strict=True):
+            row[: len(item)] = item
+        return {"inputs": inputs, "mask": torch.arange(time) < lengths.unsqueeze(1)}
 
     def digest(self) -> str:
         """Digest of the spans, of some samples of each, and of what is mixed in."""
@@ -168,7 +171,7 @@ class Means:
         """Layer means of one example."""
         return self._rows[draw.row]
 
-    def collate(self, items: list[Tensor]) -> dict[str, Tensor]:
+    def collate(self, items: list[Tensor], rounded: bool = False) -> dict[str, Tensor]:
         """Stack: means (batch, depths + 1, size)."""
         return {"means": torch.stack(items)}
 

@@ -105,7 +105,9 @@ class TextClassifier:
         self.tokens_ = Tokens(settings.model, limit)
 
     def _inputs(self, examples: Examples) -> TokenInputs:
-        return TokenInputs(self.tokens_(list(examples.texts)), self.tokens_.pad_id)
+        return TokenInputs(
+            self.tokens_(list(examples.texts)), self.tokens_.pad_id, self.tokens_.max_tokens
+        )
 
     def _score(self, inputs: TokenInputs) -> NDArray[np.float64]:
         settings = self.settings.training

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from serflow.batching import Draw
+from serflow.batching import Draw, rounded_up
 
 
 class TokenInputs:
@@ -22,13 +21,16 @@ class TokenInputs:
     rows : list of list of int
         Token ids; no row is empty.
     pad_id : int
+    max_tokens : int
+        No row is longer.
     """
 
     varies = False
 
-    def __init__(self, rows: list[list[int]], pad_id: int) -> None:
+    def __init__(self, rows: list[list[int]], pad_id: int, max_tokens: int) -> None:
         self._rows = [torch.tensor(row) for row in rows]
         self._pad_id = pad_id
+        self._max_tokens = max_tokens
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -41,16 +43,19 @@ class TokenInputs:
         """Token ids of one example, shape (tokens,)."""
         return self._rows[draw.row]
 
-    def collate(self, items: list[Tensor]) -> dict[str, Tensor]:
+    def collate(self, items: list[Tensor], rounded: bool = False) -> dict[str, Tensor]:
         """Right-pad: inputs (batch, tokens) of int64 and mask (batch, tokens) of bool.
 
         The right side whatever the tokenizer prefers: models that classify at the first token need
         it, and causal ones find their last token by the mask.
         """
         lengths = torch.tensor([len(item) for item in items])
-        mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
-        padded = pad_sequence(items, batch_first=True, padding_value=self._pad_id)
-        return {"inputs": padded, "mask": mask}
+        longest = int(lengths.max())
+        time = max(longest, min(rounded_up(longest), self._max_tokens)) if rounded else longest
+        inputs = torch.full((len(items), time), self._pad_id)
+        for row, item in zip(inputs, items, strict=True):
+            row[: len(item)] = item
+        return {"inputs": inputs, "mask": torch.arange(time) < lengths.unsqueeze(1)}
 
     def digest(self) -> str:
         """Digest of all token ids."""

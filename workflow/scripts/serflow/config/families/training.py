@@ -83,6 +83,11 @@ class TrainingSettings(Strict):
     )
     bf16: Literal["auto", "never"] = Field("auto", description="bfloat16 where the device has it.")
     gradient_checkpointing: bool = False
+    cuda_graphs: bool = Field(
+        False,
+        description="On one GPU: record the steps of batches of like shape as CUDA graphs, so that small "
+        "batches do not wait for Python. Lengths are rounded up by 5 % at most.",
+    )
     distributed: Literal["ddp", "fsdp"] = Field(
         "ddp",
         description="How several GPUs (`gpus`) train it: each holds the whole network (ddp), or its "
@@ -109,6 +114,19 @@ def chooses_on_dev(system: Any) -> bool:
     return any(training.select == "best" for training in trainings(system))
 
 
+def check_recordable(system: Any) -> None:
+    """Raise ValueError where a system's steps cannot be recorded as CUDA graphs."""
+    for training in trainings(system):
+        if not training.cuda_graphs:
+            continue
+        if training.gradient_checkpointing:
+            raise ValueError(
+                "training.cuda_graphs cannot record gradient checkpointing: leave out one of them"
+            )
+        if getattr(system, "quantisation", "none") != "none":
+            raise ValueError("training.cuda_graphs cannot record weights in 4 bits: leave it out")
+
+
 def check_gpus(system: Any, gpus: int) -> None:
     """Raise ValueError where several GPUs cannot share a system's training."""
     for training in trainings(system):
@@ -116,6 +134,10 @@ def check_gpus(system: Any, gpus: int) -> None:
             raise ValueError(
                 f"training.batch_size is {training.batch_size}, which {gpus} GPUs cannot share evenly; "
                 f"expected a multiple of {gpus}"
+            )
+        if training.cuda_graphs and gpus > 1:
+            raise ValueError(
+                f"training.cuda_graphs records the steps of one GPU, and gpus is {gpus}: leave it out"
             )
         if training.distributed == "fsdp" and gpus == 1:
             raise ValueError(
