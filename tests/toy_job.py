@@ -193,7 +193,7 @@ def main(folder: str, model: str, name: str, pause_at: str, gpus: str, distribut
 def _pause(file: Path, batch: int) -> None:
     collate, fetched = training._Examples.collate, 0
 
-    def slow(self, examples):
+    def slow(self, examples, **options):
         nonlocal fetched
         fetched += 1
         if fetched == batch:
@@ -201,7 +201,7 @@ def _pause(file: Path, batch: int) -> None:
                 file.write_text(str(os.getpid()))
             while preemption.asked() is None:
                 time.sleep(0.001)
-        return collate(self, examples)
+        return collate(self, examples, **options)
 
     training._Examples.collate = slow
 

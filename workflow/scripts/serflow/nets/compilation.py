@@ -34,7 +34,7 @@ def compile_layers(model: nn.Module) -> None:
             if part is not layer:
                 # transformers' hooks for attention maps, which nobody reads here, break the graphs.
                 part._forward_hooks.clear()
-            if type(part) is nn.Conv1d:
+            if isinstance(part, nn.Conv1d):
                 # torch's compiler makes another version for every length that a convolution is given.
                 part.forward = torch.compiler.disable(part.forward)
         layer.forward = torch.compile(layer.forward, dynamic=True)
