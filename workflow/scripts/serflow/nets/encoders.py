@@ -187,6 +187,7 @@ class SpeechEncoder(nn.Module):
         backbone = _load(source, initial, attention)
         if full_window:
             _show_full_window(backbone, source)
+        _mask_frames(backbone)
         _mask_group_norm(backbone)
         convolution.use_products(backbone)
         wavlm.use_layers(backbone, fused=attention == "sdpa")
@@ -272,6 +273,18 @@ class MaskedGroupNorm(nn.GroupNorm):
         variance = ((values - mean) * mask).square().sum(dim=-1, keepdim=True) / count
         values = (values - mean) * torch.rsqrt(variance + self.eps)
         return values * self.weight.unsqueeze(1) + self.bias.unsqueeze(1)
+
+
+def _mask_frames(backbone: PreTrainedModel) -> None:
+    """Let the mask of the frames be found without a wait for the GPU, as transformers' own way has one."""
+    if isinstance(backbone, WhisperSpeechEncoder) or not hasattr(backbone, "feature_extractor"):
+        return
+
+    def mask_of(time: int, mask: Tensor, **options: bool | None) -> Tensor:
+        lengths = backbone._get_feat_extract_output_lengths(mask.sum(dim=1), **options)
+        return torch.arange(time, device=mask.device) < lengths.unsqueeze(1)
+
+    backbone._get_feature_vector_attention_mask = mask_of
 
 
 def _mask_group_norm(backbone: PreTrainedModel) -> None:
