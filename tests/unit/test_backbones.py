@@ -161,13 +161,13 @@ def test_wavlms_attention_is_transformers_own(models):
 
 def test_adapters_are_those_of_transformers_for_xls_r(models):
     """`adapter_attn_dim` of the layer-norm wav2vec2: same places, same computation."""
-    ours = encoder_of(models, "xls-r", "adapters").eval()
-    theirs = AutoModel.from_pretrained(models["xls-r"], adapter_attn_dim=4).eval()
+    ours = encoder_of(models, "xls-r", "adapters").double().eval()
+    theirs = AutoModel.from_pretrained(models["xls-r"], adapter_attn_dim=4).double().eval()
     with torch.no_grad():
         for mine, layer in zip(encoder_layers(ours.backbone), theirs.encoder.layers, strict=True):
             torch.nn.init.normal_(mine.bottleneck.linear_2.weight)
             layer.adapter_layer.load_state_dict(mine.bottleneck.state_dict())
-        wave = FrontEnd(models["xls-r"])(noise(0.5)[0]).unsqueeze(0)
+        wave = FrontEnd(models["xls-r"])(noise(0.5)[0]).unsqueeze(0).double()
         frames = ours(wave, torch.ones_like(wave, dtype=torch.bool))[0]
         assert torch.allclose(frames, theirs(wave).last_hidden_state, atol=1e-6)
 

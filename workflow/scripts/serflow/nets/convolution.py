@@ -14,6 +14,10 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _WeightNorm
 from transformers import PreTrainedModel
 
+# Neighbouring outputs of a convolution in groups that are computed from one window: a larger window in
+# place of as many that overlap.
+BLOCK = 8
+
 
 class Strided:
     """In place of the pass of `nn.Conv1d` without padding and groups; the same to rounding."""
@@ -23,9 +27,8 @@ class Strided:
 
         What is returned is a view of (batch, time, channels): a chain of these copies nothing.
         """
-        windows = _Windows.apply(
-            channels.transpose(1, 2).contiguous(), weight.shape[2], self.stride[0]
-        )
+        frames = channels.transpose(1, 2).to(_dtype(channels)).contiguous()
+        windows = _Windows.apply(frames, weight.shape[2], self.stride[0])
         return nn.functional.linear(windows, weight.transpose(1, 2).flatten(1), bias).transpose(1, 2)
 
 
@@ -66,9 +69,7 @@ def grouped_convolution(
     -------
     Tensor of float, shape (batch, outputs, time + 2 * padding - kernel + 1)
     """
-    dtype = channels.dtype
-    if torch.is_autocast_enabled(channels.device.type):
-        dtype = torch.get_autocast_dtype(channels.device.type)
+    dtype = _dtype(channels)
     found = _Grouped.apply(channels.to(dtype), weight.to(dtype), groups, padding)
     return found if bias is None else found + bias.to(dtype)[:, None]
 
@@ -83,66 +84,95 @@ class _Windows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        frames = gradient.new_zeros(ctx.shape)
-        last = (gradient.shape[1] - 1) * ctx.stride + 1
+        frames = gradient.new_empty(ctx.shape)
+        # The beginnings of all windows, up to the next window's, lie side by side.
+        starts = gradient.shape[1] * ctx.stride
+        frames[:, :starts] = gradient[..., : ctx.stride * ctx.shape[2]].reshape(
+            len(frames), starts, -1
+        )
+        frames[:, starts:] = 0
+        last = starts - ctx.stride + 1
         for place, part in enumerate(gradient.chunk(ctx.length, dim=2)):
-            frames[:, place : place + last : ctx.stride] += part
+            if place >= ctx.stride:
+                frames[:, place : place + last : ctx.stride] += part
         return frames, None, None
 
 
 class _Grouped(torch.autograd.Function):
-    """One group at a time: the windows of all take kernel times the memory of the frames."""
+    """One group at a time, so that little memory is taken by windows."""
 
     @staticmethod
     def forward(ctx: Any, channels: Tensor, weight: Tensor, groups: int, padding: int) -> Tensor:
         ctx.save_for_backward(channels, weight)
         ctx.groups, ctx.padding = groups, padding
-        return _correlate(channels, weight.unflatten(0, (groups, -1)), padding)
+        return _correlate(channels, weight, groups, padding)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         channels, weight = ctx.saved_tensors
-        weight = weight.unflatten(0, (ctx.groups, -1))
-        kernel = weight.shape[3]
+        kernel = weight.shape[2]
         of_channels = of_weight = None
         if ctx.needs_input_grad[0]:
-            mirrored = weight.transpose(1, 2).flip(3)
-            of_channels = _correlate(gradient, mirrored, kernel - 1 - ctx.padding)
+            mirrored = weight.unflatten(0, (ctx.groups, -1)).transpose(1, 2).flatten(0, 1).flip(2)
+            padding = kernel - 1 - ctx.padding
+            of_channels = _correlate(gradient, mirrored, ctx.groups, padding)
         if ctx.needs_input_grad[1]:
-            frames = _by_group(channels, ctx.groups, ctx.padding)
-            outputs = _by_group(gradient, ctx.groups, 0)
-            each = [
-                (wanted.flatten(0, 1).T @ _windows(given, kernel).flatten(0, 1)).unflatten(
-                    1, (kernel, -1)
-                )
-                for given, wanted in zip(frames, outputs, strict=True)
-            ]
-            of_weight = torch.cat(each).transpose(1, 2)
+            frames = _by_group(channels, ctx.groups, ctx.padding, kernel)
+            outputs = _by_group(gradient, ctx.groups, 0, 1)
+            # Of outputs at a place in their block, to inputs at a place in the window.
+            each = torch.stack(
+                [
+                    _windows(wanted, BLOCK, BLOCK).flatten(0, 1).T
+                    @ _windows(given, kernel + BLOCK - 1, BLOCK).flatten(0, 1)
+                    for given, wanted in zip(frames, outputs, strict=True)
+                ]
+            ).unflatten(2, (kernel + BLOCK - 1, -1))
+            each = each.unflatten(1, (BLOCK, -1))
+            of_weight = sum(each[:, i, :, i : i + kernel] for i in range(BLOCK))
+            of_weight = of_weight.flatten(0, 1).transpose(1, 2)
         return of_channels, of_weight, None, None
 
 
-def _correlate(channels: Tensor, weight: Tensor, padding: int) -> Tensor:
-    """Channels (batch, channels, time) with a weight (groups, outputs, channels, kernel)."""
-    groups, _, _, kernel = weight.shape
-    columns = weight.permute(0, 3, 2, 1).flatten(1, 2)
-    frames = _by_group(channels, groups, padding)
+def _correlate(channels: Tensor, weight: Tensor, groups: int, padding: int) -> Tensor:
+    """Channels (batch, channels, time) with a weight (outputs, channels of a group, kernel)."""
+    outputs, size, kernel = weight.shape
+    time = channels.shape[2] + 2 * padding - kernel + 1
+    columns = weight.new_zeros(groups, kernel + BLOCK - 1, size, BLOCK, outputs // groups)
+    each = weight.unflatten(0, (groups, -1)).permute(0, 3, 2, 1)
+    for i in range(BLOCK):
+        columns[:, i : i + kernel, :, i] = each
+    columns = columns.flatten(1, 2).flatten(2)
+    frames = _by_group(channels, groups, padding, kernel)
     found = [
-        _windows(given, kernel) @ column for given, column in zip(frames, columns, strict=True)
+        _windows(given, kernel + BLOCK - 1, BLOCK) @ column
+        for given, column in zip(frames, columns, strict=True)
     ]
-    return torch.cat(found, dim=2).transpose(1, 2)
+    found = torch.stack(found, dim=1).unflatten(3, (BLOCK, -1))
+    # (batch, groups, blocks, places, outputs of a group)
+    return found.permute(0, 1, 4, 2, 3).flatten(3).flatten(1, 2)[..., :time]
 
 
-def _by_group(channels: Tensor, groups: int, padding: int) -> Tensor:
-    """Padded frames of each group, shape (groups, batch, time, channels of a group)."""
-    padded = nn.functional.pad(channels, (padding, padding))
+def _by_group(channels: Tensor, groups: int, padding: int, kernel: int) -> Tensor:
+    """Frames of each group, shape (groups, batch, time, channels of a group).
+
+    Padded by `padding`, and on the right so that windows of `kernel` come in whole blocks.
+    """
+    outputs = channels.shape[2] + 2 * padding - kernel + 1
+    padded = nn.functional.pad(channels, (padding, padding + -outputs % BLOCK))
     return padded.unflatten(1, (groups, -1)).permute(1, 0, 3, 2).contiguous()
 
 
-def _windows(frames: Tensor, length: int, stride: int = 1) -> Tensor:
+def _windows(frames: Tensor, length: int, stride: int) -> Tensor:
     """A view of frames (batch, time, size), contiguous: (batch, windows, length * size)."""
     batch, time, size = frames.shape
-    n = (time - length) // stride + 1
-    return frames.as_strided((batch, n, length * size), (time * size, stride * size, 1), frames.storage_offset())
+    shape = (batch, (time - length) // stride + 1, length * size)
+    return frames.as_strided(shape, (time * size, stride * size, 1), frames.storage_offset())
+
+
+def _dtype(channels: Tensor) -> torch.dtype:
+    """In which products are computed."""
+    kind = channels.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else channels.dtype
 
 
 def use_products(backbone: PreTrainedModel) -> None:
@@ -153,16 +183,17 @@ def use_products(backbone: PreTrainedModel) -> None:
     for part in list(backbone.modules()):
         if isinstance(part, _WeightNorm):
             part.__class__ = PlainWeightNorm
-        elif isinstance(part, nn.Conv1d) and part.dilation == (1,) and part.kernel_size[0] > 1:
+        elif isinstance(part, nn.Conv1d):
             kind = _kind(part)
             if kind is not None:
                 part.__class__ = type(f"{kind.__name__}Conv1d", (kind, part.__class__), {})
 
 
 def _kind(part: nn.Conv1d) -> type | None:
-    size = part.in_channels // part.groups
-    if size == 1 or not isinstance(part.padding, tuple) or part.padding_mode != "zeros":
+    (kernel,), (stride,) = part.kernel_size, part.stride
+    plain = part.dilation == (1,) and part.padding_mode == "zeros"
+    if not plain or part.in_channels == part.groups or not 1 < kernel >= stride:
         return None
     if part.groups == 1:
         return Strided if part.padding == (0,) else None
-    return Grouped if part.stride == (1,) else None
+    return Grouped if stride == 1 and part.padding[0] < kernel else None
