@@ -172,7 +172,9 @@ def _windows(frames: Tensor, length: int, stride: int) -> Tensor:
 def _dtype(channels: Tensor) -> torch.dtype:
     """In which products are computed."""
     kind = channels.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else channels.dtype
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return channels.dtype
 
 
 def use_products(backbone: PreTrainedModel) -> None:
