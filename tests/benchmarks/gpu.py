@@ -268,7 +268,7 @@ class Steps(TrainerCallback):
         self.busy[-1].append(self.ends[-1][-1] - self._began)
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        if not self._timed and torch.cuda.is_available():
+        if self._counting and torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
 
 

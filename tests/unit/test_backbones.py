@@ -354,21 +354,65 @@ def test_an_utterance_longer_than_whispers_window_is_told_what_to_set(models):
         encoder(**batch_of(features(models, "whisper", 2.5)))
 
 
-def test_a_compiled_encoder_is_the_same_under_the_same_names(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_compiled_encoder_is_the_same_under_the_same_names(models, name, compiled_graphs):
     """Traced as for any backend; generating code would take minutes."""
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    one = {"w2v-bert": str(tiny_models.w2v_bert(tmp_path / "m", layers=1))}
-    plain = net_of(one, "w2v-bert", "lora")
-    compiled = net_of(one, "w2v-bert", "lora", compile=True)
+    plain, compiled = encoder_of(models, name), encoder_of(models, name, compile=True)
     assert list(compiled.state_dict()) == list(plain.state_dict())
-    compiled.load_state_dict(plain.state_dict())
-    for net in (plain, compiled):
-        step(net, batch_of(features(one, "w2v-bert", 0.5, 0.3, 0.4)))
-        net.eval()
     assert list(weights.trained_tensors(compiled)) == list(weights.trained_tensors(plain))
-    longer = batch_of(features(one, "w2v-bert", 0.7, 0.6))
-    with torch.no_grad():
-        assert torch.allclose(compiled(**longer), plain(**longer), atol=1e-5)
+    for lengths in ((0.5, 0.3, 0.4), (0.7, 0.6)):
+        batch = batch_of(features(models, name, *lengths))
+        for net in (plain, compiled):
+            net.eval().zero_grad()
+            states, _ = net.hidden_states(**batch)
+            sum(state.square().mean() for state in states).backward()
+        for ours, theirs in zip(
+            compiled.hidden_states(**batch)[0], plain.hidden_states(**batch)[0], strict=True
+        ):
+            assert torch.allclose(ours, theirs, atol=1e-5)
+        for ours, theirs in zip(compiled.parameters(), plain.parameters(), strict=True):
+            if theirs.grad is not None:
+                assert torch.allclose(ours.grad, theirs.grad, atol=1e-5)
+    assert compiled_graphs
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_no_convolution_is_compiled(models, name, compiled_graphs):
+    """torch's compiler made another version of it for every length, and gave up after eight."""
+    net = encoder_of(models, name, compile=True)
+    net(**batch_of(features(models, name, 0.5, 0.3)))
+    called = {str(node.target) for graph in compiled_graphs for node in graph.graph.nodes}
+    assert called
+    assert not any("conv" in target for target in called)
+
+
+@pytest.mark.parametrize("adaptation", ["full", "lora"])
+def test_layers_of_one_kind_are_compiled_once(tmp_path, compiled_graphs, adaptation):
+    """The attention maps' hooks broke each layer in three, and every layer took its own time."""
+    counts = []
+    for layers in (2, 6):
+        torch.compiler.reset()
+        compiled_graphs.clear()
+        model = {"w2v-bert": str(tiny_models.w2v_bert(tmp_path / str(layers), layers=layers))}
+        net = encoder_of(model, "w2v-bert", adaptation, compile=True)
+        for _ in range(2):
+            net.hidden_states(**batch_of(features(model, "w2v-bert", 0.5, 0.3)))
+        counts.append(len(compiled_graphs))
+    assert counts[0] == counts[1]
+
+
+@pytest.fixture
+def compiled_graphs(monkeypatch) -> list[torch.fx.GraphModule]:
+    """What is given to the compiler, which hands it back as it is."""
+    seen: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]):
+        seen.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    return seen
 
 
 @pytest.fixture(scope="module")

@@ -101,8 +101,11 @@ class Batches:
 
 
 def rounded_up(length: int) -> int:
-    """The next of few lengths, at most a twentieth above `length`."""
-    return max(length, math.ceil(STEP ** math.ceil(math.log(length, STEP))))
+    """The next of few lengths, a twentieth apart."""
+    size = 1
+    while size < length:
+        size = math.ceil(size * STEP)
+    return size
 
 
 def count_batches(n: int, batch_size: int) -> int:

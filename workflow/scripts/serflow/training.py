@@ -143,6 +143,11 @@ def uses_bf16(settings: TrainingSettings) -> bool:
     return settings.bf16 == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 
 
+def records(settings: TrainingSettings) -> bool:
+    """Whether training steps are recorded as CUDA graphs: on a GPU, where the settings say so."""
+    return settings.cuda_graphs and torch.cuda.is_available()
+
+
 def class_weights(
     labels: NDArray[np.integer], n_classes: int, mode: str
 ) -> NDArray[np.float64] | None:
@@ -407,7 +412,7 @@ class _Trainer(transformers.Trainer):
         else:
             copied = net
         ranks.share_batch_statistics(copied)
-        replayed = on_gpu and settings.cuda_graphs
+        replayed = records(settings)
         super().__init__(
             model=copied,
             args=args,

@@ -194,6 +194,7 @@ def use_products(backbone: PreTrainedModel) -> None:
 def _kind(part: nn.Conv1d) -> type | None:
     (kernel,), (stride,) = part.kernel_size, part.stride
     plain = part.dilation == (1,) and part.padding_mode == "zeros"
+    plain = plain and isinstance(part.padding, tuple)
     if not plain or part.in_channels == part.groups or not 1 < kernel >= stride:
         return None
     if part.groups == 1:

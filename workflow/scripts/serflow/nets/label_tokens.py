@@ -192,7 +192,7 @@ class LabelTokenNet(nn.Module):
         # Whoever is at a node and takes none of its branches says something else.
         leaving = log_proba.clone()
         # A number would be sent to the GPU, and waited for.
-        nothing = leaving.new_full((), -torch.inf)
+        nothing = leaving.new_full(self.branches.shape[1:], -torch.inf)
         leaving[:, self.branches[0], self.branches[1]] = nothing
         nodes, tokens, there = self.node_ways
         arriving = (log_proba[:, nodes, tokens] * there).sum(dim=-1)
