@@ -124,13 +124,13 @@ def test_lengths_are_rounded_up_to_few_and_by_little():
 
 
 def test_no_text_is_padded_beyond_the_models_positions():
-    for length, limit, padded in ((101, 102, 102), (101, 512, rounded_up(101))):
+    for length, limit, padded in ((103, 104, 104), (103, 512, rounded_up(103))):
         inputs = TokenInputs([[1] * length, [1] * 5], pad_id=7, max_tokens=limit)
         batch = inputs.collate([inputs.item(Draw(0, i, i)) for i in range(2)], rounded=True)
         assert batch["inputs"].shape == (2, padded)
         assert batch["inputs"][1, 5:].eq(7).all()
         assert batch["mask"].sum(dim=1).tolist() == [length, 5]
-    assert rounded_up(101) > 102
+    assert rounded_up(103) > 104
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,9 @@ class Strided:
         """
         frames = channels.transpose(1, 2).to(_dtype(channels)).contiguous()
         windows = _Windows.apply(frames, weight.shape[2], self.stride[0])
-        return nn.functional.linear(windows, weight.transpose(1, 2).flatten(1), bias).transpose(1, 2)
+        return nn.functional.linear(windows, weight.transpose(1, 2).flatten(1), bias).transpose(
+            1, 2
+        )
 
 
 class Grouped:
