@@ -37,6 +37,8 @@ from nemo.collections.common.tokenizers.canary_tokenizer import (  # noqa: E402
 from nemo.core.connectors.save_restore_connector import SaveRestoreConnector  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
+from serflow.asr.features import quicken  # noqa: E402
+
 # Tokens beyond the encoder's length; without it decoding runs to the decoder's maximum.
 MAX_GENERATION_DELTA = 50
 CONFIGURATION = "model_config.yaml"
@@ -97,6 +99,7 @@ class Canary:
         # As `transcribe()` sets them: no noise is added, and padding ends with the longest input.
         model.preprocessor.featurizer.dither = 0.0
         model.preprocessor.featurizer.pad_to = 0
+        quicken(model.preprocessor.featurizer)
         self._pnc = pnc
 
     @property
