@@ -8,7 +8,7 @@ for torch each:
 - shard: serflow's whole loop (store, voice detection, batches by length, journal), as a job runs it;
 - NeMo: `model.transcribe(files)`, its default batch size of 4, in the order of the names;
 - passes: NeMo's encoder and decoder alone, on batches of like length that are in memory beforehand;
-- ours: the same with the decoder that remembers its keys and values, as the shard's does.
+- ours: the same with serflow's decoder, which remembers its keys and values, and its quicker features.
 
 The models: a tiny Canary trained on EmoDB's sentences, which hears all 535 recordings; and
 canary-180m-flash's architecture with random weights, which hears a few. Random weights never end a

@@ -6,12 +6,12 @@ Encoders and language models of the published sizes with random weights are trai
 words, of drawn lengths by serflow's own networks, batches and trainer, with the settings of the studies
 (Gao's are here: no study has them yet). Augmentation is left out; its cost is in bench_augmentation.py.
 No model and no corpus is needed; a language model's random weights lie on the disk for a while (LLaMA-2
-7B: 14 GB).
+7B: 14 GB; 70B in 4 bits: 37 GB).
 
 Epochs hold the same batches. The first warms up and counts the floating-point operations of every
 step, those that FlopCounterMode sees run: matrix products, convolutions and attention, forward and
 backward. The backward pass is counted as it runs, so that a frozen weight's gradient, which nobody
-computes, is not counted. The others are timed from the end of their first step to that of their last,
+computes, is not counted; what gradient checkpointing computes again is. The others are timed from the end of their first step to that of their last,
 waiting for data included, with the device synchronised at the end of each step; medians of epochs.
 
 Printed are trained and all parameters; utterances per second; seconds of speech, or tokens, per second;
@@ -39,9 +39,11 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from bitsandbytes.nn import Linear4bit, Params4bit
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     GemmaConfig,
     HubertConfig,
@@ -61,7 +63,7 @@ from serflow.batching import Batches, Draw
 from serflow.callbacks import EpochEnd, Progress
 from serflow.config.families.training import TrainingSettings
 from serflow.context import Context
-from serflow.nets import weights
+from serflow.nets import quantisation, weights
 from serflow.systems.interface import Examples, build
 from serflow.targets import Targets
 
@@ -87,9 +89,16 @@ ENCODERS: dict[str, PreTrainedConfig] = {
     "xls-r-300m": Wav2Vec2Config(**LARGE),
 }
 
-# meta-llama/Llama-2-7b-hf and google/gemma-1.1-2b-it: their config.json on the hub.
+# meta-llama/Llama-2-7b-hf, meta-llama/Llama-2-70b-hf and google/gemma-1.1-2b-it: their config.json on the hub.
 LANGUAGE_MODELS: dict[str, PreTrainedConfig] = {
     "llama-2-7b": LlamaConfig(),
+    "llama-2-70b": LlamaConfig(
+        hidden_size=8192,
+        intermediate_size=28672,
+        num_hidden_layers=80,
+        num_attention_heads=64,
+        num_key_value_heads=8,
+    ),
     "gemma-1.1-2b": GemmaConfig(
         hidden_size=2048,
         intermediate_size=16384,
@@ -137,6 +146,12 @@ class System:
     utterances: int
     epochs: int
 
+    @property
+    def recordable(self) -> bool:
+        """Whether CUDA graphs can hold its steps."""
+        checkpointed = self.settings["training"].get("gradient_checkpointing", False)
+        return not checkpointed and self.settings.get("quantisation", "none") == "none"
+
 
 def _of_study(study: str, system: str) -> dict[str, Any]:
     """A system's settings in a study, augmentation left out."""
@@ -175,6 +190,9 @@ SYSTEMS = {
     # Words: about those of the corpora's transcripts, as tokens; Gemma reads its prompt as well.
     "taltech_llama_7b": System(
         "llama-2-7b", _of_study("odyssey2024", "llama2_7b"), Lengths(22, 15), 10, 84_030, 40
+    ),
+    "taltech_llama_70b": System(
+        "llama-2-70b", _of_study("odyssey2024", "llama2_70b"), Lengths(22, 15), 10, 84_030, 4
     ),
     "thau_gemma_2b": System(
         "gemma-1.1-2b", _of_study("emospeech2024", "gemma"), Lengths(44, 38), 6, 2_400, 6
@@ -409,7 +427,9 @@ def write_model(name: str, folder: Path, tiny: bool) -> None:
         config = LANGUAGE_MODELS[name]
         # A tokenizer, with the chat's turns where the model has them, and its first few words.
         {"llama": tiny_models.llama, "gemma": tiny_models.gemma}[config.model_type](folder)
-        if not tiny:
+        if name == "llama-2-70b":
+            write_quantised(AutoConfig.from_pretrained(folder) if tiny else config, folder)
+        elif not tiny:
             with torch.device(training.device()):
                 model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
             model.save_pretrained(folder)
@@ -428,6 +448,47 @@ def write_model(name: str, folder: Path, tiny: bool) -> None:
             else Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
         )
         extractor.save_pretrained(folder)
+
+
+def write_quantised(config: PreTrainedConfig, folder: Path) -> None:
+    """Write a causal model in 4 bits with random weights, drawn and quantised one matrix at a time."""
+    where, deviation = training.device(), config.initializer_range
+    settings = quantisation.loading_arguments()["quantization_config"]
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    linear = [
+        (part, name, child)
+        for part in model.modules()
+        for name, child in part.named_children()
+        if isinstance(child, nn.Linear) and name not in quantisation.HEADS
+    ]
+    for part, name, child in linear:
+        drawn = torch.empty(child.weight.shape, dtype=torch.bfloat16, device=where)
+        small = Linear4bit(
+            child.in_features,
+            child.out_features,
+            bias=False,
+            compute_dtype=settings.bnb_4bit_compute_dtype,
+            compress_statistics=settings.bnb_4bit_use_double_quant,
+            quant_type=settings.bnb_4bit_quant_type,
+        )
+        small.weight = Params4bit(
+            drawn.normal_(std=deviation),
+            requires_grad=False,
+            compress_statistics=settings.bnb_4bit_use_double_quant,
+            quant_type=settings.bnb_4bit_quant_type,
+            module=small,
+        )
+        setattr(part, name, small.to(where))
+    for part in model.modules():
+        for name, weight in list(part.named_parameters(recurse=False)):
+            if weight.is_meta:
+                drawn = torch.empty(weight.shape, dtype=torch.bfloat16, device=where)
+                norm = weight.ndim == 1
+                drawn = drawn.fill_(1.0) if norm else drawn.normal_(std=deviation)
+                setattr(part, name, nn.Parameter(drawn, requires_grad=False))
+    model.config.quantization_config = settings
+    model.save_pretrained(folder)
 
 
 def main(*arguments: str) -> None:
@@ -476,6 +537,9 @@ def main(*arguments: str) -> None:
             small = system.settings["training"] | {"batch_size": 2}
             short = {"prompt": "{text}"} if "prompt" in system.settings else {}
             system = replace(system, settings=system.settings | short | {"training": small})
+        if chosen.graphs and not system.recordable:
+            print(f"{name:18} skipped: its steps cannot be recorded as CUDA graphs")
+            continue
         changed: dict[str, Any] = {"cuda_graphs": chosen.graphs}
         if chosen.batch_size:
             changed["batch_size"] = chosen.batch_size

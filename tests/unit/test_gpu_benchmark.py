@@ -63,7 +63,12 @@ def test_the_encoders_are_of_the_published_sizes(name, parameters):
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"), [("llama-2-7b", 6_738_415_616), ("gemma-1.1-2b", 2_506_172_416)]
+    ("name", "parameters"),
+    [
+        ("llama-2-7b", 6_738_415_616),
+        ("llama-2-70b", 68_976_648_192),
+        ("gemma-1.1-2b", 2_506_172_416),
+    ],
 )
 def test_the_language_models_are_of_the_published_sizes(name, parameters):
     with torch.device("meta"):

@@ -245,6 +245,7 @@ def fit_network(
     )
     with preemption.saving_later():
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    trainer.forget_recordings()
     trainer.hand_over()
     steps_per_epoch = math.ceil(len(batches) / settings.accumulation)
     state = trainer.state
@@ -426,7 +427,7 @@ class _Trainer(transformers.Trainer):
             ],
         )
         self.remove_callback(PrinterCallback)
-        self._replays = None
+        self._replays: Replays | None = None
         if replayed:
             self._replays = Replays(partial(super().training_step, self.model))
             self.model.zero_grad = partial(self.model.zero_grad, set_to_none=False)
@@ -491,6 +492,13 @@ class _Trainer(transformers.Trainer):
         if self._replays is None:
             return super().training_step(model, inputs, num_items_in_batch)
         return self._replays(self._prepare_inputs(inputs), num_items_in_batch)
+
+    def forget_recordings(self) -> None:
+        """Let go of recorded steps and of the gradients that they add to."""
+        if self._replays is not None:
+            self._replays = None
+            del self.model.zero_grad
+            self.model.zero_grad()
 
     def compute_loss(
         self,
