@@ -14,6 +14,7 @@ from serflow.augmenter import Augmenter
 from serflow.batching import Draw, rounded_up
 from serflow.layer_means import Rows
 from serflow.nets.encoders import FrontEnd
+from serflow.systems.padding import right_padded
 
 # Features of whole utterances are the same in every epoch and are kept up to this many bytes.
 CACHE_BYTES = 2 << 30
@@ -81,13 +82,9 @@ class Spans:
 
     def collate(self, items: list[Tensor], rounded: bool = False) -> dict[str, Tensor]:
         """Right-pad with zeros: inputs (batch, time, ...) and mask (batch, time) of bool."""
-        lengths = torch.tensor([len(item) for item in items])
-        longest = int(lengths.max())
+        longest = max(map(len, items))
         time = rounded_up(longest) if rounded and not self._front_end.limited else longest
-        inputs = items[0].new_zeros(len(items), time, *items[0].shape[1:])
-        for row, item in zip(inputs, items, strict=True):
-            row[: len(item)] = item
-        return {"inputs": inputs, "mask": torch.arange(time) < lengths.unsqueeze(1)}
+        return right_padded(items, time)
 
     def digest(self) -> str:
         """Digest of the spans, of some samples of each, and of what is mixed in."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from serflow.batching import Draw, rounded_up
+from serflow.systems.padding import right_padded
 
 
 class TokenInputs:
@@ -49,13 +50,9 @@ class TokenInputs:
         The right side whatever the tokenizer prefers: models that classify at the first token need
         it, and causal ones find their last token by the mask.
         """
-        lengths = torch.tensor([len(item) for item in items])
-        longest = int(lengths.max())
+        longest = max(map(len, items))
         time = max(longest, min(rounded_up(longest), self._max_tokens)) if rounded else longest
-        inputs = torch.full((len(items), time), self._pad_id)
-        for row, item in zip(inputs, items, strict=True):
-            row[: len(item)] = item
-        return {"inputs": inputs, "mask": torch.arange(time) < lengths.unsqueeze(1)}
+        return right_padded(items, time, self._pad_id)
 
     def digest(self) -> str:
         """Digest of all token ids."""
