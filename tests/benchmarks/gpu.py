@@ -11,8 +11,10 @@ No model and no corpus is needed; a language model's random weights lie on the d
 Epochs hold the same batches. The first warms up and counts the floating-point operations of every
 step, those that FlopCounterMode sees run: matrix products, convolutions and attention, forward and
 backward. The backward pass is counted as it runs, so that a frozen weight's gradient, which nobody
-computes, is not counted; what gradient checkpointing computes again is. The others are timed from the end of their first step to that of their last,
-waiting for data included, with the device synchronised at the end of each step; medians of epochs.
+computes, is not counted; what gradient checkpointing computes again is. In the second layers are
+compiled, and in the third steps are recorded, where that is asked for. The others are timed from the
+end of their first step to that of their last, waiting for data included, with the device synchronised
+at the end of each step; medians of epochs.
 
 Printed are trained and all parameters; utterances per second; seconds of speech, or tokens, per second;
 model FLOP utilisation: operations,
@@ -69,8 +71,7 @@ from serflow.targets import Targets
 
 ROOT = Path(__file__).parents[2]
 SHORTEST_S, LONGEST_S = 0.6, 30.0
-# Epochs that are not timed: operations are counted in the first, layers are compiled in the second, and
-# CUDA graphs recorded in the third.
+# Epochs that are not timed.
 UNTIMED = 3
 
 # facebook/hubert-large-ll60k and facebook/wav2vec2-xls-r-300m: their config.json on the hub.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -399,20 +398,6 @@ def test_layers_of_one_kind_are_compiled_once(tmp_path, compiled_graphs, adaptat
             net.hidden_states(**batch_of(features(model, "w2v-bert", 0.5, 0.3)))
         counts.append(len(compiled_graphs))
     assert counts[0] == counts[1]
-
-
-@pytest.fixture
-def compiled_graphs(monkeypatch) -> list[torch.fx.GraphModule]:
-    """What is given to the compiler, which hands it back as it is."""
-    seen: list[torch.fx.GraphModule] = []
-
-    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]):
-        seen.append(graph)
-        return graph.forward
-
-    torch.compiler.reset()
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
-    return seen
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
-"""NeMo's log-mel features, in half of the time on a CPU.
+"""NeMo's log-mel features, in less time on a CPU.
 
 NeMo 3.0 sums the squares of the real and the imaginary part as a dimension of two, for which torch has no
-quick way: it takes as long as a small model's encoder.
+quick way.
 """
 
 from __future__ import annotations

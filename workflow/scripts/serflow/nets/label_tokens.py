@@ -216,6 +216,8 @@ class Scorer:
         self._net = net
         self._known: tuple[Tensor, Cache] | None = None
 
+    # Every layer has its own place in the cache, and would be compiled by itself.
+    @torch.compiler.set_stance("force_eager")
     @torch.no_grad()
     def __call__(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Arguments and result as those of the network."""
