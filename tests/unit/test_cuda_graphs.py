@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 import tiny_models
 from benchmarks import gpu
+from benchmarks.published_models import write_model
 from serflow import cuda_graphs, training
 from serflow.batching import STEP, Draw, rounded_up
 from serflow.config.families.text_classifier import TextClassifierConfig
@@ -182,7 +183,7 @@ def test_no_step_of_a_published_system_waits_for_the_gpu(name, tmp_path, monkeyp
     # Which formats the meta device multiplies in is not known to torch.
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     system = gpu.SYSTEMS[name]
-    gpu.write_model(system.model, tmp_path / "model", tiny=True)
+    write_model(system.model, tmp_path / "model", tiny=True)
     where = Context(tiny_models.WORDS[: system.n_classes], 0, tmp_path, 1)
     net, inputs, targets, _, _ = gpu.prepared(system, tmp_path / "model", 8, where)
     examples = training._Examples(inputs, targets)

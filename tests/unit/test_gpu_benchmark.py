@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM
 
-from benchmarks import gpu
+from benchmarks import gpu, published_models
 
 # Trained, parameters, two of the batch, two rates, FLOP/s, utilisation, waiting, peak, hours.
 COLUMNS = 11
@@ -58,7 +58,7 @@ def test_an_unknown_system_is_refused_with_the_known_ones(capsys):
 )
 def test_the_encoders_are_of_the_published_sizes(name, parameters):
     with torch.device("meta"):
-        encoder = AutoModel.from_config(gpu.ENCODERS[name])
+        encoder = AutoModel.from_config(published_models.ENCODERS[name])
     assert sum(parameter.numel() for parameter in encoder.parameters()) == parameters
 
 
@@ -72,6 +72,6 @@ def test_the_encoders_are_of_the_published_sizes(name, parameters):
 )
 def test_the_language_models_are_of_the_published_sizes(name, parameters):
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(gpu.LANGUAGE_MODELS[name])
+        model = AutoModelForCausalLM.from_config(published_models.LANGUAGE_MODELS[name])
     model.tie_weights()
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
