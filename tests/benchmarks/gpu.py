@@ -13,14 +13,15 @@ step, those that FlopCounterMode sees run: matrix products, convolutions and att
 backward. The backward pass is counted as it runs, so that a frozen weight's gradient, which nobody
 computes, is not counted; what gradient checkpointing computes again is. In the second layers are
 compiled, and in the third steps are recorded, where that is asked for. The others are timed from the
-end of their first step to that of their last, waiting for data included, with the device synchronised
-at the end of each step; medians of epochs.
+end of their first step to that of their last, waiting for data included; medians of epochs. In between
+nothing waits for the device, as in a training.
 
 Printed are trained and all parameters; utterances per second; seconds of speech, or tokens, per second;
 model FLOP utilisation: operations,
 those on padding included, per second over those of a large square matrix product in the same number
 format, measured first; the share of the time that the device waits for data; peak memory allocated
-(on CPU: resident, of the process so far); hours for the paper's whole schedule, of one fold.
+(on CPU: resident, of the process so far); hours for the paper's whole schedule, of one fold; the mean
+loss of the last epoch, by which ways to compute the same can be compared.
 
 --tiny does all this with tiny models on the CPU, within seconds; its figures mean nothing.
 """
@@ -29,6 +30,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import os
 import resource
 import sys
@@ -184,7 +186,7 @@ def counter() -> FlopCounterMode:
     """Of the operations that run while it is entered.
 
     torch 2.13 counts the gradient of a grouped convolution's weight once for each group, which adds a
-    tenth to all operations of HuBERT large.
+    tenth to all operations of HuBERT large. It knows nothing of serflow's own convolutions.
     """
 
     def backward(
@@ -193,8 +195,23 @@ def counter() -> FlopCounterMode:
         # The gradients of input and weight, where wanted, each take what the forward pass took.
         return sum(rest[-1][:2]) * conv_flop_count(inputs, weight, grad, transposed)
 
+    def strided(frames, taps, stride, out_shape):
+        return 2 * math.prod(out_shape) * math.prod(taps[:2])
+
+    def of_frames(gradient, taps, stride, time, out_shape):
+        return 2 * math.prod(gradient) * math.prod(taps[:2])
+
+    def of_taps(gradient, frames, taps, stride, out_shape):
+        return 2 * math.prod(gradient) * math.prod(taps[:2])
+
     return FlopCounterMode(
-        display=False, custom_mapping={torch.ops.aten.convolution_backward: backward}
+        display=False,
+        custom_mapping={
+            torch.ops.aten.convolution_backward: backward,
+            torch.ops.serflow.strided_convolution: strided,
+            torch.ops.serflow.strided_gradient_of_frames: of_frames,
+            torch.ops.serflow.strided_gradient_of_taps: of_taps,
+        },
     )
 
 
@@ -204,8 +221,8 @@ class Steps(TrainerCallback):
 
     trainer: training._Trainer
     counts: list[int] = field(default_factory=list)
-    ends: list[list[float]] = field(default_factory=list)
-    busy: list[list[float]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    idle: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._replays = self.trainer._replays
@@ -216,13 +233,12 @@ class Steps(TrainerCallback):
         # Neither compiled nor replayed operations are seen.
         torch.compiler.set_stance("force_eager" if self._counting else "default")
         self.trainer._replays = None if self._counting else self._replays
-        if self._timed:
-            self.ends.append([])
-            self.busy.append([])
+        self._begins: list[Moment] = []
+        self._ends: list[Moment] = []
 
     def on_step_begin(self, args, state, control, **kwargs):
         # The batches of the step have been fetched by now.
-        self._began = time.perf_counter()
+        self._begins.append(Moment())
         if self._counting:
             self._counter = counter()
             self._counter.__enter__()
@@ -231,15 +247,32 @@ class Steps(TrainerCallback):
         if self._counting:
             self._counter.__exit__(None, None, None)
             self.counts.append(self._counter.get_total_flops())
-        if not self._timed:
-            return
-        synchronize()
-        self.ends[-1].append(time.perf_counter())
-        self.busy[-1].append(self.ends[-1][-1] - self._began)
+        self._ends.append(Moment())
 
     def on_epoch_end(self, args, state, control, **kwargs):
         if self._counting and torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
+        if self._timed:
+            synchronize()
+            self.seconds.append(self._ends[0].until(self._ends[-1]))
+            waits = zip(self._ends[:-1], self._begins[1:], strict=True)
+            self.idle.append(sum(end.until(begin) for end, begin in waits))
+
+
+class Moment:
+    """When the device has done all that it was given so far."""
+
+    def __init__(self) -> None:
+        self._at: Any = time.perf_counter()
+        if torch.cuda.is_available():
+            self._at = torch.cuda.Event(enable_timing=True)
+            self._at.record()
+
+    def until(self, later: Moment) -> float:
+        """Seconds, once the device has got to both."""
+        if torch.cuda.is_available():
+            return self._at.elapsed_time(later._at) / 1000
+        return later._at - self._at
 
 
 @dataclass(frozen=True)
@@ -257,6 +290,8 @@ class Measured:
     waiting: float
     """Share of the time without a batch."""
     peak_gb: float
+    loss: float
+    """Of the last epoch."""
 
     def row(self, system: System, ceiling: float) -> str:
         """The columns after the system's name."""
@@ -266,7 +301,7 @@ class Measured:
         return (
             f"{self.trained / 1e6:7.2f} M {self.parameters / 1e6:8.2f} M {batch:>7}"
             f" {self.rate:12.1f} {self.units:10.0f} {self.flops / 1e12:8.3f} {self.flops / ceiling:11.1%}"
-            f" {self.waiting:7.1%} {self.peak_gb:7.2f} {hours:7.2f}"
+            f" {self.waiting:7.1%} {self.peak_gb:7.2f} {hours:7.2f} {self.loss:7.4f}"
         )
 
 
@@ -332,16 +367,16 @@ def measure(system: System, folder: Path, steps: int, epochs: int, threads: int)
     seen = Steps(trainer)
     trainer.add_callback(seen)
     trainer.train()
-    seconds = np.array([ends[-1] - ends[0] for ends in seen.ends])
-    busy = np.array([sum(each[1:]) for each in seen.busy])
+    seconds = np.array(seen.seconds)
     rate = float(np.median((n - size) / seconds))
     return Measured(
         *weights.parameter_counts(net),
         rate=rate,
         units=rate * mean,
         flops=float(np.median(sum(seen.counts[1:]) / seconds)),
-        waiting=float(np.median(1 - busy / seconds)),
+        waiting=float(np.median(np.array(seen.idle) / seconds)),
         peak_gb=peak_bytes() / 1e9,
+        loss=[entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-1],
     )
 
 
@@ -411,7 +446,7 @@ def main(*arguments: str) -> None:
     print(f"product of {square} x {square} matrices, {dtype}: {most / 1e12:.3f} TFLOP/s")
     print(
         f"{'system':18} {'trained':>9} {'parameters':>10} {'batch':>7} {'utterances/s':>12} {'s, token/s':>10} {'TFLOP/s':>8}"
-        f" {'utilisation':>11} {'waiting':>7} {'peak GB':>7} {'hours':>7}"
+        f" {'utilisation':>11} {'waiting':>7} {'peak GB':>7} {'hours':>7} {'loss':>7}"
     )
     for name in chosen.systems or SYSTEMS:
         system = SYSTEMS[name]

@@ -382,7 +382,21 @@ def test_no_convolution_is_compiled(models, name, compiled_graphs):
     net(**batch_of(features(models, name, 0.5, 0.3)))
     called = {str(node.target) for graph in compiled_graphs for node in graph.graph.nodes}
     assert called
-    assert not any("conv" in target for target in called)
+    assert not any("conv1d" in target for target in called)
+
+
+@pytest.mark.parametrize("name", ["hubert", "emotion2vec"])
+def test_a_front_end_is_one_graph_for_waves_of_any_length(models, name, compiled_graphs):
+    """Cut between its layers, all their gradients were copied into another order in memory."""
+    net = encoder_of(models, name, compile=True).train()
+    for seconds in ((0.5, 0.3), (0.71, 0.33), (0.9, 0.4)):
+        net(**batch_of(features(models, name, *seconds)))[0].sum().backward()
+    names = [[str(node.target) for node in graph.graph.nodes] for graph in compiled_graphs]
+    fronts = [called for called in names if any("strided_convolution" in each for each in called)]
+    # The first convolution computes outputs in pairs, of an even or odd number.
+    assert len(fronts) <= 2
+    n_layers = len(net.backbone.feature_extractor.conv_layers)
+    assert all(sum("strided_conv" in each for each in called) == n_layers - 1 for called in fronts)
 
 
 @pytest.mark.parametrize("adaptation", ["full", "lora"])

@@ -13,7 +13,14 @@ from transformers import AutoModel
 
 import tiny_models
 from serflow.nets import convolution
-from serflow.nets.convolution import Grouped, Strided, grouped_convolution, use_products
+from serflow.nets.convolution import (
+    Grouped,
+    Strided,
+    Waveform,
+    grouped_convolution,
+    strided_convolution,
+    use_products,
+)
 
 torch.set_num_threads(1)
 
@@ -28,21 +35,38 @@ def gradients(output: torch.Tensor, *of: torch.Tensor) -> tuple[torch.Tensor, ..
     return torch.autograd.grad((output * weights).sum(), of)
 
 
+@pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
-    ("kernel", "stride", "time"), [(3, 2, 40), (3, 2, 41), (2, 2, 37), (10, 5, 63), (5, 3, 5)]
+    ("kernel", "stride", "time"),
+    [(3, 2, 40), (3, 2, 41), (2, 2, 37), (10, 5, 63), (5, 3, 5), (10, 4, 31), (10, 5, 15)],
 )
-def test_a_strided_convolution(kernel, stride, time):
+@pytest.mark.parametrize(("kind", "channels"), [(Strided, 6), (Waveform, 1)])
+def test_a_strided_convolution(kind, channels, kernel, stride, time, bias):
     """Frames behind the last window get no gradient; those in two windows get both."""
-    given = frames(2, 6, time)
-    theirs = nn.Conv1d(6, 8, kernel, stride=stride).double()
+    given = frames(2, channels, time)
+    theirs = nn.Conv1d(channels, 8, kernel, stride=stride, bias=bias).double()
     ours = copy.deepcopy(theirs)
-    ours.__class__ = type("StridedConv1d", (Strided, nn.Conv1d), {})
+    ours.__class__ = type("ProductConv1d", (kind, nn.Conv1d), {})
     assert torch.allclose(ours(given), theirs(given), rtol=0, atol=1e-12)
-    wanted = gradients(theirs(given), given, theirs.weight, theirs.bias)
+    wanted = gradients(theirs(given), given, *theirs.parameters())
     for found, expected in zip(
-        gradients(ours(given), given, ours.weight, ours.bias), wanted, strict=True
+        gradients(ours(given), given, *ours.parameters()), wanted, strict=True
     ):
         assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_frames_within_another_tensor():
+    """Parts are views of the memory from where the frames begin."""
+    given = frames(3, 21, 4)[1:]
+    taps = frames(3, 4, 5)
+    found = strided_convolution(given, taps, 2)
+    expected = conv1d(given.transpose(1, 2), taps.permute(2, 1, 0), stride=2).transpose(1, 2)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_the_operation_is_one_to_torchs_compiler():
+    """Its shapes, gradients and memory are what torch is told that they are."""
+    torch.library.opcheck(strided_convolution, (frames(2, 21, 4), frames(3, 4, 5), 2))
 
 
 @pytest.mark.parametrize("time", [3, 7, 8, 30])
@@ -89,13 +113,13 @@ def test_plain_weight_normalisation_is_torchs(dim):
 @pytest.mark.parametrize("kind", ["wav2vec2", "hubert", "wavlm"])
 @pytest.mark.parametrize("norm", ["layer", "group"])
 def test_a_models_convolutions_are_found_and_it_says_the_same(tmp_path, monkeypatch, kind, norm):
-    """The first convolution hears single samples and stays; names in checkpoints do not change."""
+    """Names in checkpoints do not change."""
     folder = tiny_models.conv_encoder(tmp_path, kind, norm)
     theirs = AutoModel.from_pretrained(folder).double().eval()
     ours = copy.deepcopy(theirs)
     use_products(ours)
-    layers = [type(layer.conv).__mro__ for layer in ours.feature_extractor.conv_layers]
-    assert [Strided in mro for mro in layers] == [False] + [True] * (len(layers) - 1)
+    first, *others = [layer.conv for layer in ours.feature_extractor.conv_layers]
+    assert isinstance(first, Waveform) and all(isinstance(conv, Strided) for conv in others)
     assert isinstance(ours.encoder.pos_conv_embed.conv, Grouped)
     assert list(ours.state_dict()) == list(theirs.state_dict())
     # On a CPU groups stay with torch, so what a GPU does is put in place.
@@ -123,7 +147,7 @@ def test_other_convolutions_are_left_alone():
         nn.Conv1d(4, 4, 3, dilation=2),
         nn.Conv1d(4, 4, 3, padding=1),
         nn.Conv1d(4, 4, 2, stride=3),
-        nn.Conv1d(1, 4, 10, stride=5),
+        nn.Conv1d(1, 4, 10, stride=5, padding=1),
         nn.Conv1d(4, 4, 1),
         nn.Conv1d(4, 4, 3, padding="same", groups=2),
     )

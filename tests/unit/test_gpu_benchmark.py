@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 
@@ -10,9 +11,10 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM
 
 from benchmarks import gpu, published_models
+from serflow.nets.convolution import Strided
 
-# Trained, parameters, two of the batch, two rates, FLOP/s, utilisation, waiting, peak, hours.
-COLUMNS = 11
+# Trained, parameters, two of the batch, two rates, FLOP/s, utilisation, waiting, peak, hours, loss.
+COLUMNS = 12
 
 
 def test_its_tiny_form_fills_every_row_with_finite_numbers(monkeypatch, capsys):
@@ -37,6 +39,21 @@ def test_the_backward_pass_of_a_grouped_convolution_counts_twice_its_forward_pas
         output.backward()
     assert forward.get_total_flops() == 2 * 16 * 4 * 8 * 13
     assert backward.get_total_flops() == 2 * forward.get_total_flops()
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (2, 2), (10, 5)])
+def test_serflows_own_convolution_counts_as_torchs(kernel, stride):
+    """To torch's counter it is one operation that it does not know, which takes none."""
+    theirs = torch.nn.Conv1d(6, 8, kernel, stride=stride)
+    ours = copy.deepcopy(theirs)
+    ours.__class__ = type("StridedConv1d", (Strided, torch.nn.Conv1d), {})
+    counts = []
+    for convolution in (ours, theirs):
+        inputs = torch.randn(2, 6, 41, requires_grad=True)
+        with gpu.counter() as counted:
+            convolution(inputs).sum().backward()
+        counts.append(counted.get_total_flops())
+    assert counts[0] == counts[1] > 0
 
 
 def test_without_a_gpu_it_says_so_in_one_line(monkeypatch, capsys):

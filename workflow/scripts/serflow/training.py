@@ -451,6 +451,8 @@ class _Trainer(transformers.Trainer):
             num_workers=self.args.dataloader_num_workers,
             worker_init_fn=preemption.keep_working,
             pin_memory=not self.args.use_cpu,
+            # Else Python would wait for the step under way, and the GPU then for Python.
+            _non_blocking=True,
         )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:

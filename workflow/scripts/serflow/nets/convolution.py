@@ -7,6 +7,7 @@ with them: over windows of whole frames, they are a few products of matrices.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,6 +19,10 @@ from transformers import PreTrainedModel
 # place of as many that overlap.
 BLOCK = 8
 
+# The same, of a convolution over single samples, and what its windows' lengths are multiples of: GPUs
+# multiply matrices fast whose rows are whole 16 bytes.
+PAIR, ALIGNED = 2, 8
+
 
 class Strided:
     """In place of the pass of `nn.Conv1d` without padding and groups; the same to rounding."""
@@ -27,11 +32,35 @@ class Strided:
 
         What is returned is a view of (batch, time, channels): a chain of these copies nothing.
         """
-        frames = channels.transpose(1, 2).to(_dtype(channels)).contiguous()
-        windows = _Windows.apply(frames, weight.shape[2], self.stride[0])
-        return nn.functional.linear(windows, weight.transpose(1, 2).flatten(1), bias).transpose(
-            1, 2
+        dtype = _dtype(channels)
+        frames = channels.transpose(1, 2).to(dtype).contiguous()
+        taps = weight.to(dtype).permute(2, 1, 0).contiguous()
+        found = strided_convolution(frames, taps, self.stride[0])
+        return (found if bias is None else found + bias.to(dtype)).transpose(1, 2)
+
+
+class Waveform:
+    """In place of the pass of a strided `nn.Conv1d` over single samples; the same to rounding."""
+
+    def _conv_forward(self, channels: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve (batch, 1, time); what is returned is a view of (batch, time, channels)."""
+        dtype, (outputs, _, kernel), (stride,) = _dtype(channels), weight.shape, self.stride
+        samples, taps = channels.squeeze(1).to(dtype), weight.squeeze(1).to(dtype)
+        time = (samples.shape[1] - kernel) // stride + 1
+        length = kernel + (PAIR - 1) * stride
+        length += -length % ALIGNED
+        blocks = -(-time // PAIR)
+        missing = (blocks - 1) * PAIR * stride + length - samples.shape[1]
+        windows = nn.functional.pad(samples, (0, missing)).unfold(1, length, PAIR * stride)
+        matrix = torch.cat(
+            [
+                nn.functional.pad(taps, (i * stride, length - kernel - i * stride))
+                for i in range(PAIR)
+            ]
         )
+        found = nn.functional.linear(windows, matrix).unflatten(2, (PAIR, outputs)).flatten(1, 2)
+        found = found[:, :time]
+        return (found if bias is None else found + bias.to(dtype)).transpose(1, 2)
 
 
 class Grouped:
@@ -76,28 +105,99 @@ def grouped_convolution(
     return found if bias is None else found + bias.to(dtype)[:, None]
 
 
-class _Windows(torch.autograd.Function):
-    """Each window of frames as one long vector; the gradient of a frame is summed over its windows."""
+@torch.library.custom_op("serflow::strided_convolution", mutates_args=())
+def strided_convolution(frames: Tensor, taps: Tensor, stride: int) -> Tensor:
+    """Convolve without padding; one operation to torch's compiler.
 
-    @staticmethod
-    def forward(ctx: Any, frames: Tensor, length: int, stride: int) -> Tensor:
-        ctx.shape, ctx.length, ctx.stride = frames.shape, length, stride
-        return _windows(frames, length, stride)
+    The first `stride` frames of all windows lie side by side, and so do the next: each part is a
+    product of matrices in place, where all frames of a window would have to be copied, as windows
+    overlap.
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        frames = gradient.new_empty(ctx.shape)
-        # The beginnings of all windows, up to the next window's, lie side by side.
-        starts = gradient.shape[1] * ctx.stride
-        frames[:, :starts] = gradient[..., : ctx.stride * ctx.shape[2]].reshape(
-            len(frames), starts, -1
-        )
-        frames[:, starts:] = 0
-        last = starts - ctx.stride + 1
-        for place, part in enumerate(gradient.chunk(ctx.length, dim=2)):
-            if place >= ctx.stride:
-                frames[:, place : place + last : ctx.stride] += part
-        return frames, None, None
+    Parameters
+    ----------
+    frames : Tensor of float, shape (batch, time, channels), contiguous
+    taps : Tensor of float, shape (kernel, channels, outputs), contiguous
+    stride : int
+        At most the kernel.
+
+    Returns
+    -------
+    Tensor of float, shape (batch, (time - kernel) // stride + 1, outputs)
+    """
+    found = None
+    for part, matrix in _parts(frames, taps, stride):
+        matrix = matrix.expand(len(frames), -1, -1)
+        found = torch.bmm(part, matrix) if found is None else found.baddbmm_(part, matrix)
+    return found
+
+
+@torch.library.custom_op("serflow::strided_gradient_of_frames", mutates_args=())
+def _gradient_of_frames(gradient: Tensor, taps: Tensor, stride: int, time: int) -> Tensor:
+    frames = gradient.new_empty(len(gradient), time, taps.shape[1])
+    # The first parts of windows, then what belongs to no window.
+    frames[:, gradient.shape[1] * stride :] = 0
+    for place, (part, matrix) in enumerate(_parts(frames, taps, stride)):
+        matrix = matrix.T.expand(len(frames), -1, -1)
+        if place:
+            part.baddbmm_(gradient, matrix)
+        else:
+            torch.bmm(gradient, matrix, out=part)
+    return frames
+
+
+@torch.library.custom_op("serflow::strided_gradient_of_taps", mutates_args=())
+def _gradient_of_taps(gradient: Tensor, frames: Tensor, taps: Tensor, stride: int) -> Tensor:
+    return torch.cat(
+        [
+            torch.bmm(part.transpose(1, 2), gradient).sum(dim=0)
+            for part, _ in _parts(frames, taps, stride)
+        ]
+    ).view_as(taps)
+
+
+def _parts(frames: Tensor, taps: Tensor, stride: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Parts of `stride` frames of all windows, views (batch, windows, size), each with its matrix."""
+    batch, time, size = frames.shape
+    windows = (time - len(taps)) // stride + 1
+    for first in range(0, len(taps), stride):
+        some = taps[first : first + stride].flatten(0, 1)
+        shape, strides = (batch, windows, len(some)), (time * size, stride * size, 1)
+        yield frames.as_strided(shape, strides, frames.storage_offset() + first * size), some
+
+
+@strided_convolution.register_fake
+def _(frames: Tensor, taps: Tensor, stride: int) -> Tensor:
+    windows = (frames.shape[1] - taps.shape[0]) // stride + 1
+    return frames.new_empty(frames.shape[0], windows, taps.shape[2])
+
+
+@_gradient_of_frames.register_fake
+def _(gradient: Tensor, taps: Tensor, stride: int, time: int) -> Tensor:
+    return gradient.new_empty(gradient.shape[0], time, taps.shape[1])
+
+
+@_gradient_of_taps.register_fake
+def _(gradient: Tensor, frames: Tensor, taps: Tensor, stride: int) -> Tensor:
+    return torch.empty_like(taps)
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+    frames, taps, ctx.stride = inputs
+    ctx.save_for_backward(frames, taps)
+
+
+def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    frames, taps = ctx.saved_tensors
+    gradient = gradient.contiguous()
+    of_frames = of_taps = None
+    if ctx.needs_input_grad[0]:
+        of_frames = _gradient_of_frames(gradient, taps, ctx.stride, frames.shape[1])
+    if ctx.needs_input_grad[1]:
+        of_taps = _gradient_of_taps(gradient, frames, taps, ctx.stride)
+    return of_frames, of_taps, None
+
+
+strided_convolution.register_autograd(_gradients, setup_context=_keep)
 
 
 class _Grouped(torch.autograd.Function):
@@ -180,10 +280,7 @@ def _dtype(channels: Tensor) -> torch.dtype:
 
 
 def use_products(backbone: PreTrainedModel) -> None:
-    """Let the convolutions of `backbone` that gain by it be products; weights stay in place.
-
-    That over single samples does not: its windows are too short. Nor do those of single channels.
-    """
+    """Let the convolutions of `backbone` that gain by it be products; weights stay in place."""
     for part in list(backbone.modules()):
         if isinstance(part, _WeightNorm):
             part.__class__ = PlainWeightNorm
@@ -196,9 +293,12 @@ def use_products(backbone: PreTrainedModel) -> None:
 def _kind(part: nn.Conv1d) -> type | None:
     (kernel,), (stride,) = part.kernel_size, part.stride
     plain = part.dilation == (1,) and part.padding_mode == "zeros"
-    plain = plain and isinstance(part.padding, tuple)
-    if not plain or part.in_channels == part.groups or not 1 < kernel >= stride:
+    if not plain or not isinstance(part.padding, tuple) or not 1 < kernel >= stride:
         return None
+    (padding,) = part.padding
     if part.groups == 1:
-        return Strided if part.padding == (0,) else None
-    return Grouped if stride == 1 and part.padding[0] < kernel else None
+        return (Waveform if part.in_channels == 1 else Strided) if not padding else None
+    if part.groups == part.in_channels:
+        # Windows of single channels are too short.
+        return None
+    return Grouped if stride == 1 and padding < kernel else None

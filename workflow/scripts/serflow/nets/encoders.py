@@ -31,6 +31,7 @@ from transformers.utils import ModelOutput
 
 from serflow.audio import SAMPLE_RATE
 from serflow.errors import UserError
+from serflow.nets import attention as fused
 from serflow.nets import convolution, emotion2vec, emotion2vec_checkpoint, sonar, wavlm
 from serflow.nets.adaptation import (
     Adaptation,
@@ -190,6 +191,8 @@ class SpeechEncoder(nn.Module):
         _mask_frames(backbone)
         _mask_group_norm(backbone)
         convolution.use_products(backbone)
+        fused.use_sequences(backbone)
+        _forget_waveform(backbone)
         wavlm.use_layers(backbone, fused=attention == "sdpa")
         if freeze_front_end or adaptation != "full":
             _freeze_front_end(backbone, source, required=freeze_front_end)
@@ -287,6 +290,15 @@ def _mask_frames(backbone: PreTrainedModel) -> None:
     backbone._get_feature_vector_attention_mask = mask_of
 
 
+def _forget_waveform(backbone: PreTrainedModel) -> None:
+    """Let the front end not ask for the waveform's gradient, which breaks compiled graphs.
+
+    transformers' older gradient checkpointing needs it; nothing does here.
+    """
+    if hasattr(getattr(backbone, "feature_extractor", None), "_requires_grad"):
+        backbone.feature_extractor._requires_grad = False
+
+
 def _mask_group_norm(backbone: PreTrainedModel) -> None:
     for part in list(backbone.modules()):
         for name, child in part.named_children():
@@ -302,8 +314,7 @@ def _freeze_front_end(backbone: PreTrainedModel, source: str, required: bool) ->
     if isinstance(backbone, WhisperSpeechEncoder):
         backbone.freeze_feature_encoder()
     elif hasattr(backbone, "feature_extractor"):
-        # What freeze_feature_encoder() does; HuBERT's bare model lacks that method. It also keeps
-        # the front end from asking for the waveform's gradient, which breaks compiled graphs.
+        # What freeze_feature_encoder() does; HuBERT's bare model lacks that method.
         backbone.feature_extractor._freeze_parameters()
     elif required:
         raise UserError(

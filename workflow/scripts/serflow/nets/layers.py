@@ -30,8 +30,4 @@ class WeightedSum(nn.Module):
 
     def forward(self, states: Sequence[Tensor]) -> Tensor:
         """Mix `depth` tensors of shape (batch, time, size) to one."""
-        weights = self.layer_weights.softmax(dim=0)
-        mixed = weights[0] * states[0]
-        for weight, state in zip(weights[1:], states[1:], strict=True):
-            mixed = mixed + weight * state
-        return mixed
+        return torch.tensordot(self.layer_weights.softmax(dim=0), torch.stack(list(states)), dims=1)
