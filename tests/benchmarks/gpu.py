@@ -340,13 +340,26 @@ def prepared(
     return net, inputs, targets, mean, built.settings.training
 
 
-def measure(system: System, folder: Path, steps: int, epochs: int, threads: int) -> Measured:
+def switch_off_dropout(net: nn.Module) -> None:
+    """Of layers, and of attention, which has it as a number."""
+    for part in net.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        elif isinstance(getattr(part, "dropout", None), float):
+            part.dropout = 0.0
+
+
+def measure(
+    system: System, folder: Path, steps: int, epochs: int, threads: int, dropout: bool = True
+) -> Measured:
     """Train `epochs` timed epochs of `steps` optimiser steps with the model in `folder`."""
     context = Context(tiny_models.WORDS[: system.n_classes], 0, folder / "run", threads)
     each = TrainingSettings.model_validate(system.settings["training"])
     size = each.batch_size * each.accumulation
     n = steps * size
     net, inputs, targets, mean, chosen = prepared(system, folder, n, context)
+    if not dropout:
+        switch_off_dropout(net)
     batches = SameBatches(
         targets.labels, inputs.lengths, chosen.batch_size, 0, bucketed=chosen.batches == "bucketed"
     )
@@ -415,6 +428,9 @@ def main(*arguments: str) -> None:
     parser.add_argument("--tiny", action="store_true", help="tiny models on the CPU, a self-test")
     parser.add_argument("--compiled", action="store_true", help="with torch.compile")
     parser.add_argument("--graphs", action="store_true", help="with CUDA graphs")
+    parser.add_argument(
+        "--no-dropout", action="store_true", help="so that losses are alike, however computed"
+    )
     parser.add_argument("--batch-size", type=int, help="the studies' batch sizes otherwise")
     parser.add_argument("--steps", type=int, help="optimiser steps an epoch: 20, tiny 3")
     parser.add_argument("--epochs", type=int, help="timed epochs: 5, tiny 2")
@@ -465,7 +481,9 @@ def main(*arguments: str) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             write_model(system.model, Path(scratch), chosen.tiny)
             try:
-                found = measure(system, Path(scratch), steps, epochs, threads)
+                found = measure(
+                    system, Path(scratch), steps, epochs, threads, not chosen.no_dropout
+                )
             except torch.OutOfMemoryError:
                 found = None
         print(f"{name:18} {found.row(system, most) if found else 'out of memory'}", flush=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -29,7 +31,7 @@ def flash(
     """What torch's kernel does with sequences side by side, in plain words."""
     assert torch.equal(starts, ends) and not is_causal and not return_debug_mask
     found = torch.full_like(query, torch.nan)
-    for first, last in zip(starts[:-1], starts[1:], strict=True):
+    for first, last in itertools.pairwise(starts):
         assert last - first <= longest
         each = (part[first:last].transpose(0, 1) for part in (query, key, value))
         heard = scaled_dot_product_attention(*each, dropout_p=dropout, scale=scale)

@@ -54,16 +54,21 @@ def recordings(monkeypatch) -> type[Recording]:
 
 def test_a_shape_is_recorded_at_its_second_batch_and_replayed_with_other_values(recordings):
     ran = []
+    weight = torch.nn.Parameter(torch.ones(()))
 
     def step(batch, n_items):
         ran.append(n_items)
-        return batch["inputs"].sum() / n_items
+        loss = weight * batch["inputs"].sum() / n_items
+        loss.backward()
+        return loss.detach()
 
-    replays = cuda_graphs.Replays(step)
-    made = []
+    replays = cuda_graphs.Replays(step, [weight])
+    made, expected = [], 0.0
     for value, size, n_items in [(1, 4, 2), (2, 4, 2), (3, 4, 2), (4, 5, 2), (5, 4, 3), (6, 4, 2)]:
         loss = replays({"inputs": torch.full((size,), float(value))}, n_items)
+        expected += value * size / n_items
         assert loss == value * size / n_items
+        assert weight.grad == pytest.approx(expected)
         made.append(recordings.made)
     # Another length and another effective batch are other steps.
     assert made == [0, 1, 1, 1, 1, 1]

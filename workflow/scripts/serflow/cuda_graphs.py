@@ -6,11 +6,12 @@ A graph launches them all at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Batch = dict[str, Tensor]
 # Forward and backward pass of a batch and the examples of its effective batch; gives the loss.
@@ -27,10 +28,13 @@ class Replays:
     ----------
     step : callable
         Forward and backward pass of a batch, and the examples of its effective batch; gives the loss.
+    parameters : iterable of nn.Parameter
+        Those that the step finds gradients of.
     """
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: Step, parameters: Iterable[nn.Parameter]) -> None:
         self._step = step
+        self._parameters = list(parameters)
         self._met: set[Hashable] = set()
         self._recordings: dict[Hashable, _Recording] = {}
         # Shared: what a graph leaves there is never read by another.
@@ -44,8 +48,38 @@ class Replays:
             self._met.add(shape)
             return self._step(batch, n_items)
         if shape not in self._recordings:
-            self._recordings[shape] = _Recording(self._step, batch, n_items, self._pool)
+            self._recordings[shape] = _Recording(
+                partial(added, self._step, self._parameters), batch, n_items, self._pool
+            )
         return self._recordings[shape](batch)
+
+
+def added(step: Step, parameters: list[nn.Parameter], batch: Batch, n_items: int) -> Tensor:
+    """Run `step`, and add its gradients to those that are there all at once.
+
+    torch adds them one by one: hundreds of small kernels.
+    """
+    there = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    loss = step(batch, n_items)
+    pairs = [
+        (old, parameter.grad)
+        for old, parameter in zip(there, parameters, strict=True)
+        if old is not None and parameter.grad is not None
+    ]
+    torch._foreach_add_([old for old, _ in pairs], [new for _, new in pairs])
+    for old, parameter in zip(there, parameters, strict=True):
+        if old is not None:
+            parameter.grad = old
+    return loss
+
+
+def set_to_zero(parameters: list[nn.Parameter]) -> None:
+    """Set the gradients that are there to zero, in place and all at once."""
+    there = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if there:
+        torch._foreach_zero_(there)
 
 
 class _Recording:

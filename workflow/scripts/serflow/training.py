@@ -38,7 +38,7 @@ from serflow.batching import Batches, Draw, count_batches
 from serflow.callbacks import EpochEnd, Notice, Progress, Resumed
 from serflow.config.families.training import TrainingSettings
 from serflow.context import Context
-from serflow.cuda_graphs import Replays
+from serflow.cuda_graphs import Replays, set_to_zero
 from serflow.errors import UserError
 from serflow.files import write_text
 from serflow.nets import ranks, sharding, weights
@@ -429,8 +429,9 @@ class _Trainer(transformers.Trainer):
         self.remove_callback(PrinterCallback)
         self._replays: Replays | None = None
         if replayed:
-            self._replays = Replays(partial(super().training_step, self.model))
-            self.model.zero_grad = partial(self.model.zero_grad, set_to_none=False)
+            trained = [p for p in self.model.parameters() if p.requires_grad]
+            self._replays = Replays(partial(super().training_step, self.model), trained)
+            self.model.zero_grad = partial(set_to_zero, trained)
         self._batches = batches
         self._settings = settings
         self._dev = dev
