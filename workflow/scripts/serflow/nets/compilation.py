@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
-from serflow.nets.convolution import Strided, Waveform
+from serflow.nets.convolution import Strided
 
 # Versions of one layer's code that torch keeps before it gives up and runs it plainly: layers of other
 # shapes and classes share code, each with and without gradients, padding and dropout.
@@ -40,7 +40,7 @@ def compile_layers(model: nn.Module) -> None:
             if inner is not part:
                 # transformers' hooks for attention maps, which nobody reads here, break the graphs.
                 inner._forward_hooks.clear()
-            if isinstance(inner, nn.Conv1d) and not _is_product(inner):
+            if isinstance(inner, nn.Conv1d) and not isinstance(inner, Strided):
                 # torch's compiler makes another version for every length that a convolution is given.
                 inner.forward = torch.compiler.disable(inner.forward)
         part.forward = torch.compile(part.forward, dynamic=True)
@@ -52,13 +52,9 @@ def _repeated(model: nn.Module) -> Iterator[nn.Module]:
         for layers in part.children():
             if not isinstance(layers, nn.ModuleList) or len(layers) < 2:
                 continue
-            if all(_is_product(getattr(layer, "conv", None)) for layer in layers):
+            if all(isinstance(getattr(layer, "conv", None), Strided) for layer in layers):
                 # As a whole: of what goes from layer to layer here, (batch, channels, time), torch's
                 # compiler takes gradients to lie in memory in that order, which copies them all.
                 yield part
             elif len(set(map(type, layers))) == 1:
                 yield from layers
-
-
-def _is_product(part: nn.Module | None) -> bool:
-    return isinstance(part, Strided | Waveform)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv_transpose1d, pad
 from torch.nn.utils.parametrizations import _WeightNorm
 from transformers import PreTrainedModel
 
@@ -20,7 +21,7 @@ from transformers import PreTrainedModel
 BLOCK = 8
 
 # The same, of a convolution over single samples, and what its windows' lengths are multiples of: GPUs
-# multiply matrices fast whose rows are whole 16 bytes.
+# multiply matrices fast whose rows take a multiple of 16 bytes.
 PAIR, ALIGNED = 2, 8
 
 
@@ -36,30 +37,6 @@ class Strided:
         frames = channels.transpose(1, 2).to(dtype).contiguous()
         taps = weight.to(dtype).permute(2, 1, 0).contiguous()
         found = strided_convolution(frames, taps, self.stride[0])
-        return (found if bias is None else found + bias.to(dtype)).transpose(1, 2)
-
-
-class Waveform:
-    """In place of the pass of a strided `nn.Conv1d` over single samples; the same to rounding."""
-
-    def _conv_forward(self, channels: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Convolve (batch, 1, time); what is returned is a view of (batch, time, channels)."""
-        dtype, (outputs, _, kernel), (stride,) = _dtype(channels), weight.shape, self.stride
-        samples, taps = channels.squeeze(1).to(dtype), weight.squeeze(1).to(dtype)
-        time = (samples.shape[1] - kernel) // stride + 1
-        length = kernel + (PAIR - 1) * stride
-        length += -length % ALIGNED
-        blocks = -(-time // PAIR)
-        missing = (blocks - 1) * PAIR * stride + length - samples.shape[1]
-        windows = nn.functional.pad(samples, (0, missing)).unfold(1, length, PAIR * stride)
-        matrix = torch.cat(
-            [
-                nn.functional.pad(taps, (i * stride, length - kernel - i * stride))
-                for i in range(PAIR)
-            ]
-        )
-        found = nn.functional.linear(windows, matrix).unflatten(2, (PAIR, outputs)).flatten(1, 2)
-        found = found[:, :time]
         return (found if bias is None else found + bias.to(dtype)).transpose(1, 2)
 
 
@@ -111,7 +88,7 @@ def strided_convolution(frames: Tensor, taps: Tensor, stride: int) -> Tensor:
 
     The first `stride` frames of all windows lie side by side, and so do the next: each part is a
     product of matrices in place, where all frames of a window would have to be copied, as windows
-    overlap.
+    overlap. Windows of single samples are copied, as they are small beside what becomes of them.
 
     Parameters
     ----------
@@ -124,15 +101,31 @@ def strided_convolution(frames: Tensor, taps: Tensor, stride: int) -> Tensor:
     -------
     Tensor of float, shape (batch, (time - kernel) // stride + 1, outputs)
     """
-    found = None
-    for part, matrix in _parts(frames, taps, stride):
-        matrix = matrix.expand(len(frames), -1, -1)
-        found = torch.bmm(part, matrix) if found is None else found.baddbmm_(part, matrix)
+    batch, time, channels = frames.shape
+    kernel, _, outputs = taps.shape
+    windows = (time - kernel) // stride + 1
+    found = frames.new_empty(batch, windows, outputs)
+    if channels == 1:
+        pairs, single = _pairs(frames, taps, stride)
+        torch.bmm(pairs, _pair_matrix(taps, stride).expand(batch, -1, -1), out=_in_pairs(found))
+        if windows % PAIR:
+            found[:, -1] = single @ taps.flatten(0, 1)
+        return found
+    for place, (part, matrix) in enumerate(_parts(frames, taps, stride)):
+        matrix = matrix.expand(batch, -1, -1)
+        if place:
+            found.baddbmm_(part, matrix)
+        else:
+            torch.bmm(part, matrix, out=found)
     return found
 
 
 @torch.library.custom_op("serflow::strided_gradient_of_frames", mutates_args=())
 def _gradient_of_frames(gradient: Tensor, taps: Tensor, stride: int, time: int) -> Tensor:
+    if taps.shape[1] == 1:
+        # Nobody trains a waveform, so this need not be fast.
+        samples = conv_transpose1d(gradient.transpose(1, 2), taps.permute(2, 1, 0), stride=stride)
+        return pad(samples, (0, time - samples.shape[2])).transpose(1, 2).contiguous()
     frames = gradient.new_empty(len(gradient), time, taps.shape[1])
     # The first parts of windows, then what belongs to no window.
     frames[:, gradient.shape[1] * stride :] = 0
@@ -147,12 +140,22 @@ def _gradient_of_frames(gradient: Tensor, taps: Tensor, stride: int, time: int) 
 
 @torch.library.custom_op("serflow::strided_gradient_of_taps", mutates_args=())
 def _gradient_of_taps(gradient: Tensor, frames: Tensor, taps: Tensor, stride: int) -> Tensor:
-    return torch.cat(
-        [
-            torch.bmm(part.transpose(1, 2), gradient).sum(dim=0)
-            for part, _ in _parts(frames, taps, stride)
-        ]
-    ).view_as(taps)
+    if taps.shape[1] == 1:
+        pairs, single = _pairs(frames, taps, stride)
+        kernel, _, outputs = taps.shape
+        matrix = torch.bmm(pairs.transpose(1, 2), _in_pairs(gradient)).sum(dim=0)
+        matrix = matrix.unflatten(1, (PAIR, outputs))
+        found = sum(matrix[i * stride : i * stride + kernel, i] for i in range(PAIR))
+        if gradient.shape[1] % PAIR:
+            found = found + single.T @ gradient[:, -1]
+    else:
+        found = torch.cat(
+            [
+                torch.bmm(part.transpose(1, 2), gradient).sum(dim=0)
+                for part, _ in _parts(frames, taps, stride)
+            ]
+        )
+    return found.view_as(taps)
 
 
 def _parts(frames: Tensor, taps: Tensor, stride: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -163,6 +166,36 @@ def _parts(frames: Tensor, taps: Tensor, stride: int) -> Iterator[tuple[Tensor, 
         some = taps[first : first + stride].flatten(0, 1)
         shape, strides = (batch, windows, len(some)), (time * size, stride * size, 1)
         yield frames.as_strided(shape, strides, frames.storage_offset() + first * size), some
+
+
+def _pairs(samples: Tensor, taps: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Windows of pairs of outputs, shape (batch, pairs, size), and the last output's own."""
+    samples = samples.squeeze(2)
+    kernel = len(taps)
+    length = kernel + (PAIR - 1) * stride
+    windows = (samples.shape[1] - kernel) // stride + 1
+    pairs = samples.new_zeros(len(samples), windows // PAIR, length + -length % ALIGNED)
+    if windows >= PAIR:
+        pairs[..., :length] = samples.unfold(1, length, PAIR * stride)[:, : windows // PAIR]
+    last = (windows - 1) * stride
+    return pairs, samples[:, last : last + kernel]
+
+
+def _pair_matrix(taps: Tensor, stride: int) -> Tensor:
+    """From a window of a pair to its outputs."""
+    kernel, _, outputs = taps.shape
+    length = kernel + (PAIR - 1) * stride
+    matrix = taps.new_zeros(length + -length % ALIGNED, PAIR, outputs)
+    for i in range(PAIR):
+        matrix[i * stride : i * stride + kernel, i] = taps.squeeze(1)
+    return matrix.flatten(1)
+
+
+def _in_pairs(outputs: Tensor) -> Tensor:
+    """A view (batch, pairs, 2 * size) of (batch, time, size); of an odd number the last is left out."""
+    batch, time, size = outputs.shape
+    shape, strides = (batch, time // PAIR, PAIR * size), (time * size, PAIR * size, 1)
+    return outputs.as_strided(shape, strides, outputs.storage_offset())
 
 
 @strided_convolution.register_fake
@@ -260,7 +293,7 @@ def _by_group(channels: Tensor, groups: int, padding: int, kernel: int) -> Tenso
     Padded by `padding`, and on the right so that windows of `kernel` come in whole blocks.
     """
     outputs = channels.shape[2] + 2 * padding - kernel + 1
-    padded = nn.functional.pad(channels, (padding, padding + -outputs % BLOCK))
+    padded = pad(channels, (padding, padding + -outputs % BLOCK))
     return padded.unflatten(1, (groups, -1)).permute(1, 0, 3, 2).contiguous()
 
 
@@ -298,7 +331,7 @@ def _kind(part: nn.Conv1d) -> type | None:
         return None
     (padding,) = part.padding
     if part.groups == 1:
-        return (Waveform if part.in_channels == 1 else Strided) if not padding else None
+        return None if padding else Strided
     if part.groups == part.in_channels:
         # Windows of single channels are too short.
         return None
