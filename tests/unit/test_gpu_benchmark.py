@@ -43,7 +43,6 @@ def test_the_backward_pass_of_a_grouped_convolution_counts_twice_its_forward_pas
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (2, 2), (10, 5)])
 def test_serflows_own_convolution_counts_as_torchs(kernel, stride):
-    """To torch's counter it is one operation that it does not know, which takes none."""
     theirs = torch.nn.Conv1d(6, 8, kernel, stride=stride)
     ours = copy.deepcopy(theirs)
     ours.__class__ = type("StridedConv1d", (Strided, torch.nn.Conv1d), {})

@@ -1,15 +1,13 @@
-"""Compiling what a network repeats: its layers, one by one and in place, and its front end."""
+"""Compiling what a network repeats: its layers, one by one and in place."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
-from serflow.nets.convolution import Strided
+from serflow.nets.convolution import Normed
 
 # Versions of one layer's code that torch keeps before it gives up and runs it plainly: layers of other
 # shapes and classes share code, each with and without gradients, padding and dropout.
@@ -31,30 +29,26 @@ def compile_layers(model: nn.Module) -> None:
     torch._dynamo.config.recompile_limit = max(VERSIONS, torch._dynamo.config.recompile_limit)
     # Dropout as without the compiler, which draws four random numbers for each that it uses.
     torch._inductor.config.fallback_random = True
-    compiled = list(_repeated(model))
+    repeated = [layer for part in model.modules() if _repeats(part) for layer in part]
     for part in model.modules():
         if isinstance(part, PreTrainedModel):
             maybe_install_capturing_hooks(part)
-    for part in compiled:
-        for inner in part.modules():
-            if inner is not part:
+        elif isinstance(part, Normed):
+            # Its product is as good as it gets, and would fix the length.
+            part.finish = torch.compile(part.finish, dynamic=True)
+    for layer in repeated:
+        for part in layer.modules():
+            if part is not layer:
                 # transformers' hooks for attention maps, which nobody reads here, break the graphs.
-                inner._forward_hooks.clear()
-            if isinstance(inner, nn.Conv1d) and not isinstance(inner, Strided):
+                part._forward_hooks.clear()
+            if isinstance(part, nn.Conv1d):
                 # torch's compiler makes another version for every length that a convolution is given.
-                inner.forward = torch.compiler.disable(inner.forward)
-        part.forward = torch.compile(part.forward, dynamic=True)
+                part.forward = torch.compiler.disable(part.forward)
+        layer.forward = torch.compile(layer.forward, dynamic=True)
 
 
-def _repeated(model: nn.Module) -> Iterator[nn.Module]:
-    """Layers of which there are several, and front ends."""
-    for part in model.modules():
-        for layers in part.children():
-            if not isinstance(layers, nn.ModuleList) or len(layers) < 2:
-                continue
-            if all(isinstance(getattr(layer, "conv", None), Strided) for layer in layers):
-                # As a whole: of what goes from layer to layer here, (batch, channels, time), torch's
-                # compiler takes gradients to lie in memory in that order, which copies them all.
-                yield part
-            elif len(set(map(type, layers))) == 1:
-                yield from layers
+def _repeats(part: nn.Module) -> bool:
+    """Whether it is a list of layers of one class, those of a front end left out."""
+    if not isinstance(part, nn.ModuleList) or len(part) < 2 or len(set(map(type, part))) > 1:
+        return False
+    return not isinstance(part[0], Normed)

@@ -8,6 +8,7 @@ with them: over windows of whole frames, they are a few products of matrices.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -33,11 +34,28 @@ class Strided:
 
         What is returned is a view of (batch, time, channels): a chain of these copies nothing.
         """
-        dtype = _dtype(channels)
-        frames = channels.transpose(1, 2).to(dtype).contiguous()
-        taps = weight.to(dtype).permute(2, 1, 0).contiguous()
-        found = strided_convolution(frames, taps, self.stride[0])
-        return (found if bias is None else found + bias.to(dtype)).transpose(1, 2)
+        frames = strided_convolution(channels.transpose(1, 2), weight, self.stride[0])
+        return (frames if bias is None else frames + bias.to(frames.dtype)).transpose(1, 2)
+
+
+class Normed:
+    """In place of the pass of a layer of transformers: convolution, layer norm, activation.
+
+    The same, to rounding. All but the product is one function of frames as they lie in memory, which
+    torch's compiler makes one pass of.
+    """
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Convolve (batch, channels, time), normalise and activate."""
+        conv = self.conv
+        frames = strided_convolution(hidden_states.transpose(1, 2), conv.weight, conv.stride[0])
+        return self.finish(frames).transpose(1, 2)
+
+    def finish(self, frames: Tensor) -> Tensor:
+        """Add the bias to (batch, time, channels), normalise and activate; in the format given."""
+        bias = self.conv.bias
+        biased = frames if bias is None else frames + bias.to(frames.dtype)
+        return self.activation(self.layer_norm(biased)).to(frames.dtype)
 
 
 class Grouped:
@@ -82,9 +100,8 @@ def grouped_convolution(
     return found if bias is None else found + bias.to(dtype)[:, None]
 
 
-@torch.library.custom_op("serflow::strided_convolution", mutates_args=())
-def strided_convolution(frames: Tensor, taps: Tensor, stride: int) -> Tensor:
-    """Convolve without padding; one operation to torch's compiler.
+def strided_convolution(frames: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """Convolve without padding.
 
     The first `stride` frames of all windows lie side by side, and so do the next: each part is a
     product of matrices in place, where all frames of a window would have to be copied, as windows
@@ -92,40 +109,61 @@ def strided_convolution(frames: Tensor, taps: Tensor, stride: int) -> Tensor:
 
     Parameters
     ----------
-    frames : Tensor of float, shape (batch, time, channels), contiguous
-    taps : Tensor of float, shape (kernel, channels, outputs), contiguous
+    frames : Tensor of float, shape (batch, time, channels)
+    weight : Tensor of float, shape (outputs, channels, kernel)
     stride : int
         At most the kernel.
 
     Returns
     -------
-    Tensor of float, shape (batch, (time - kernel) // stride + 1, outputs)
+    Tensor of float, shape (batch, (time - kernel) // stride + 1, outputs), contiguous
     """
-    batch, time, channels = frames.shape
-    kernel, _, outputs = taps.shape
-    windows = (time - kernel) // stride + 1
-    found = frames.new_empty(batch, windows, outputs)
-    if channels == 1:
-        pairs, single = _pairs(frames, taps, stride)
-        torch.bmm(pairs, _pair_matrix(taps, stride).expand(batch, -1, -1), out=_in_pairs(found))
-        if windows % PAIR:
-            found[:, -1] = single @ taps.flatten(0, 1)
+    dtype = _dtype(frames)
+    taps = weight.to(dtype).permute(2, 1, 0).contiguous()
+    return _Strided.apply(frames.to(dtype).contiguous(), taps, stride)
+
+
+class _Strided(torch.autograd.Function):
+    """Of contiguous frames (batch, time, channels) and taps (kernel, channels, outputs)."""
+
+    @staticmethod
+    def forward(ctx: Any, frames: Tensor, taps: Tensor, stride: int) -> Tensor:
+        ctx.save_for_backward(frames, taps)
+        ctx.stride = stride
+        batch, time, channels = frames.shape
+        windows = (time - len(taps)) // stride + 1
+        found = frames.new_empty(batch, windows, taps.shape[2])
+        if channels == 1:
+            pairs, single = _pairs(frames, taps, stride)
+            torch.bmm(pairs, _pair_matrix(taps, stride).expand(batch, -1, -1), out=_in_pairs(found))
+            if windows % PAIR:
+                found[:, -1] = single @ taps.flatten(0, 1)
+            return found
+        for place, (part, matrix) in enumerate(_parts(frames, taps, stride)):
+            matrix = matrix.expand(batch, -1, -1)
+            if place:
+                found.baddbmm_(part, matrix)
+            else:
+                torch.bmm(part, matrix, out=found)
         return found
-    for place, (part, matrix) in enumerate(_parts(frames, taps, stride)):
-        matrix = matrix.expand(batch, -1, -1)
-        if place:
-            found.baddbmm_(part, matrix)
-        else:
-            torch.bmm(part, matrix, out=found)
-    return found
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        frames, taps = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        of_frames = of_taps = None
+        if ctx.needs_input_grad[0]:
+            of_frames = _gradient_of_frames(gradient, taps, ctx.stride, frames.shape[1])
+        if ctx.needs_input_grad[1]:
+            of_taps = _gradient_of_taps(gradient, frames, taps, ctx.stride)
+        return of_frames, of_taps, None
 
 
-@torch.library.custom_op("serflow::strided_gradient_of_frames", mutates_args=())
 def _gradient_of_frames(gradient: Tensor, taps: Tensor, stride: int, time: int) -> Tensor:
     if taps.shape[1] == 1:
         # Nobody trains a waveform, so this need not be fast.
         samples = conv_transpose1d(gradient.transpose(1, 2), taps.permute(2, 1, 0), stride=stride)
-        return pad(samples, (0, time - samples.shape[2])).transpose(1, 2).contiguous()
+        return pad(samples, (0, time - samples.shape[2])).transpose(1, 2)
     frames = gradient.new_empty(len(gradient), time, taps.shape[1])
     # The first parts of windows, then what belongs to no window.
     frames[:, gradient.shape[1] * stride :] = 0
@@ -138,7 +176,6 @@ def _gradient_of_frames(gradient: Tensor, taps: Tensor, stride: int, time: int) 
     return frames
 
 
-@torch.library.custom_op("serflow::strided_gradient_of_taps", mutates_args=())
 def _gradient_of_taps(gradient: Tensor, frames: Tensor, taps: Tensor, stride: int) -> Tensor:
     if taps.shape[1] == 1:
         pairs, single = _pairs(frames, taps, stride)
@@ -196,41 +233,6 @@ def _in_pairs(outputs: Tensor) -> Tensor:
     batch, time, size = outputs.shape
     shape, strides = (batch, time // PAIR, PAIR * size), (time * size, PAIR * size, 1)
     return outputs.as_strided(shape, strides, outputs.storage_offset())
-
-
-@strided_convolution.register_fake
-def _(frames: Tensor, taps: Tensor, stride: int) -> Tensor:
-    windows = (frames.shape[1] - taps.shape[0]) // stride + 1
-    return frames.new_empty(frames.shape[0], windows, taps.shape[2])
-
-
-@_gradient_of_frames.register_fake
-def _(gradient: Tensor, taps: Tensor, stride: int, time: int) -> Tensor:
-    return gradient.new_empty(gradient.shape[0], time, taps.shape[1])
-
-
-@_gradient_of_taps.register_fake
-def _(gradient: Tensor, frames: Tensor, taps: Tensor, stride: int) -> Tensor:
-    return torch.empty_like(taps)
-
-
-def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
-    frames, taps, ctx.stride = inputs
-    ctx.save_for_backward(frames, taps)
-
-
-def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-    frames, taps = ctx.saved_tensors
-    gradient = gradient.contiguous()
-    of_frames = of_taps = None
-    if ctx.needs_input_grad[0]:
-        of_frames = _gradient_of_frames(gradient, taps, ctx.stride, frames.shape[1])
-    if ctx.needs_input_grad[1]:
-        of_taps = _gradient_of_taps(gradient, frames, taps, ctx.stride)
-    return of_frames, of_taps, None
-
-
-strided_convolution.register_autograd(_gradients, setup_context=_keep)
 
 
 class _Grouped(torch.autograd.Function):
@@ -321,7 +323,17 @@ def use_products(backbone: PreTrainedModel) -> None:
         elif isinstance(part, nn.Conv1d):
             kind = _kind(part)
             if kind is not None:
-                part.__class__ = type(f"{kind.__name__}Conv1d", (kind, part.__class__), {})
+                part.__class__ = _mixed(kind, type(part))
+    for part in list(backbone.modules()):
+        conv, norm = getattr(part, "conv", None), getattr(part, "layer_norm", None)
+        if isinstance(conv, Strided) and isinstance(norm, nn.LayerNorm):
+            part.__class__ = _mixed(Normed, type(part))
+
+
+@cache
+def _mixed(kind: type, base: type) -> type:
+    """One class for all parts of one: torch's compiler takes another for other code."""
+    return type(f"{kind.__name__}{base.__name__}", (kind, base), {})
 
 
 def _kind(part: nn.Conv1d) -> type | None:
