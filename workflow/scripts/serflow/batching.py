@@ -16,9 +16,11 @@ JITTER = 0.05
 # Keeps the generator of batches apart from those of the examples, which are [seed, epoch, position].
 SHUFFLE = 1_000_000_007
 
-
 # Ratio of two lengths that batches are padded to where there should be few of them.
 STEP = 1.05
+
+# Ratio of the longest to the shortest utterance of a batch where its size is free.
+ALIKE = 1.25
 
 
 class Draw(NamedTuple):
@@ -98,6 +100,27 @@ class Batches:
         batches = np.array_split(order, self._n_batches)
         for number, i in enumerate(rng.permutation(self._n_batches)):
             yield [draws[j]._replace(batch=number) for j in batches[i]]
+
+
+def alike(lengths: NDArray[np.float64], size: int) -> list[NDArray[np.int64]]:
+    """Utterances by batches of like length, shortest first: little is padded, the longest too.
+
+    Parameters
+    ----------
+    lengths : ndarray of float, shape (n,)
+    size : int
+        Utterances of a batch, at most.
+    """
+    order = np.argsort(lengths, kind="stable")
+    ascending = lengths[order]
+    batches = []
+    first = 0
+    while first < len(order):
+        longer = int(np.searchsorted(ascending, ALIKE * ascending[first], side="right"))
+        last = min(first + size, longer)
+        batches.append(order[first:last])
+        first = last
+    return batches
 
 
 def rounded_up(length: int) -> int:

@@ -34,7 +34,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_callback import PrinterCallback
 
 from serflow import checkpoints, preemption
-from serflow.batching import Batches, Draw, count_batches
+from serflow.batching import Batches, Draw, alike, count_batches
 from serflow.callbacks import EpochEnd, Notice, Progress, Resumed
 from serflow.config.families.training import TrainingSettings
 from serflow.context import Context
@@ -303,7 +303,7 @@ def outputs(
         From a batch to a tensor of shape (batch, size): the network itself, or a method of it.
     inputs : Inputs
     batch_size : int
-        Batches are of like length; they do not change the result beyond rounding.
+        At most so many. Batches are of like length; they do not change the result beyond rounding.
     bf16 : bool
         Run matrix products in bfloat16, as in training on a GPU.
 
@@ -314,8 +314,7 @@ def outputs(
     net.eval()
     where = next(net.parameters()).device
     draws = [Draw(0, i, i) for i in range(len(inputs))]
-    order = np.argsort(inputs.lengths(draws), kind="stable")
-    batches = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+    batches = alike(inputs.lengths(draws), batch_size)
     rows: NDArray[np.float64] | None = None
     # The last processes may be left without a batch: they count the columns on the first one.
     for chosen in ranks.share(batches) or batches[:1]:

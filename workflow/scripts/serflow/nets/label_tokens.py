@@ -281,10 +281,13 @@ class _ExactHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         bias = self.linear.bias
+        # Flat: of one token a row, torch would multiply by the weight row by row.
+        tokens = hidden.flatten(0, -2).float()
         with torch.autocast(hidden.device.type, enabled=False):
-            return nn.functional.linear(
-                hidden.float(), self.linear.weight.float(), None if bias is None else bias.float()
+            found = nn.functional.linear(
+                tokens, self.linear.weight.float(), None if bias is None else bias.float()
             )
+        return found.unflatten(0, hidden.shape[:-1])
 
 
 def _aligned(rows: Tensor, real: Tensor, side: str) -> tuple[Tensor, Tensor]:
