@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv_transpose1d, pad
 from torch.nn.utils.parametrizations import _WeightNorm
 from transformers import PreTrainedModel
@@ -148,6 +149,7 @@ class _Strided(torch.autograd.Function):
         return found
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         frames, taps = ctx.saved_tensors
         gradient = gradient.contiguous()
@@ -245,6 +247,7 @@ class _Grouped(torch.autograd.Function):
         return _correlate(channels, weight, groups, padding)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         channels, weight = ctx.saved_tensors
         kernel = weight.shape[2]
