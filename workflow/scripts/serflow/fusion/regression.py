@@ -39,7 +39,7 @@ class LogisticRegressionFusion(BaseEstimator):
         penalty of 1.0. "cross_validated": of 13 values from 1e-4 to 100, the one with the lowest
         negative log-likelihood in 5 stratified folds of the fit rows, which no group is split by.
     max_iter : int
-        Iterations of L-BFGS at most.
+        Newton steps at most.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class LogisticRegressionFusion(BaseEstimator):
     array([0, 0, 1, 1])
     """
 
-    def __init__(self, C: float | Literal["cross_validated"] = 1.0, max_iter: int = 10_000):
+    def __init__(self, C: float | Literal["cross_validated"] = 1.0, max_iter: int = 100):
         self.C = C
         self.max_iter = max_iter
 
@@ -107,8 +107,7 @@ class LogisticRegressionFusion(BaseEstimator):
             self.C_ = (
                 self._cross_validated(logs, y, groups) if self.C == "cross_validated" else self.C
             )
-            self.regression_ = LogisticRegression(C=self.C_, max_iter=self.max_iter)
-            self.regression_.fit(_features(logs), y)
+            self.regression_ = self._regression(self.C_).fit(_features(logs), y)
         self.n_systems_ = len(logs)
         return self
 
@@ -181,10 +180,15 @@ class LogisticRegressionFusion(BaseEstimator):
         """Class prior that fused posteriors express: a discriminative fit takes on its rows'."""
         return fit_shares
 
+    def _regression(self, C: float = 1.0) -> LogisticRegression:
+        # Log-posteriors of several systems are so much alike that scikit-learn's own solver stops
+        # where a log-posterior is up to 0.7 from the optimum's; this one takes a tenth of the time.
+        return LogisticRegression(C=C, solver="newton-cholesky", tol=1e-8, max_iter=self.max_iter)
+
     def _cross_validated(self, logs: NDArray, y: NDArray, groups: ArrayLike | None) -> float:
         splits = _inner_splits(y, groups, logs.shape[-1])
         search = GridSearchCV(
-            LogisticRegression(max_iter=self.max_iter),
+            self._regression(),
             {"C": STRENGTHS},
             scoring="neg_log_loss",
             cv=splits,
