@@ -1,0 +1,141 @@
+"""What runs on a GPU alone, against the same in plain words. Skipped, and said so, where there is none.
+
+Run: python -m pytest tests/unit/test_gpu.py
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tiny_models
+from serflow import training
+from serflow.config.families.training import TrainingSettings
+from serflow.nets import attention
+from serflow.nets.convolution import Grouped, Strided
+from serflow.nets.encoders import SpeechEncoder
+from serflow.systems.text_inputs import TokenInputs
+from serflow.targets import Targets
+from toy_examples import context
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found.double() - expected.double()).norm() / expected.double().norm())
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (Strided, {"in_channels": 512, "kernel_size": 3, "stride": 2}),
+        (Strided, {"in_channels": 512, "kernel_size": 2, "stride": 2}),
+        (Strided, {"in_channels": 1, "kernel_size": 10, "stride": 5}),
+        (Grouped, {"in_channels": 512, "kernel_size": 128, "padding": 64, "groups": 16}),
+    ],
+)
+@pytest.mark.parametrize("time", [800, 801])
+def test_convolutions_in_bfloat16_are_those_in_double_to_its_rounding(kind, arguments, time):
+    torch.manual_seed(0)
+    ours = nn.Conv1d(out_channels=512, **arguments).cuda()
+    theirs = copy.deepcopy(ours).double()
+    ours.__class__ = type(f"{kind.__name__}Conv1d", (kind, nn.Conv1d), {})
+    given = torch.randn(3, arguments["in_channels"], time, device="cuda", requires_grad=True)
+    double = given.detach().double().requires_grad_()
+    with torch.autocast("cuda", torch.bfloat16):
+        found = ours(given)
+    expected = theirs(double)
+    assert found.dtype == torch.bfloat16
+    assert relative(found, expected) < 1e-2
+    weights = torch.randn_like(expected)
+    mine = torch.autograd.grad(found, (given, *ours.parameters()), weights.to(found.dtype))
+    others = torch.autograd.grad(expected, (double, *theirs.parameters()), weights)
+    for ours_, theirs_ in zip(mine, others, strict=True):
+        assert relative(ours_, theirs_) < 1e-2
+
+
+def encoder(folder, compile: bool) -> SpeechEncoder:
+    """Without dropout, as its random numbers are drawn in another order by other kernels."""
+    torch.manual_seed(0)
+    net = SpeechEncoder(str(folder), initial="random", compile=compile).cuda().train()
+    for part in net.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        elif isinstance(getattr(part, "dropout", None), float):
+            part.dropout = 0.0
+    return net
+
+
+def heard(net: SpeechEncoder, *lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Real frames in half precision, and the gradients that they give all parameters."""
+    generator = torch.Generator("cuda").manual_seed(1)
+    size = (len(lengths), max(lengths))
+    waves = torch.randn(size, generator=generator, device="cuda")
+    mask = torch.arange(size[1], device="cuda") < torch.tensor(lengths, device="cuda")[:, None]
+    net.zero_grad()
+    with torch.autocast("cuda", torch.bfloat16):
+        frames, real = net(waves, mask)
+    frames = frames[real].float()
+    (frames * torch.linspace(-1, 1, frames.numel(), device="cuda").view_as(frames)).sum().backward()
+    grads = [p.grad.flatten() for p in net.parameters() if p.grad is not None]
+    return frames.detach(), torch.cat(grads)
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "hubert"])
+def test_attention_without_a_mask_is_that_with_one(tmp_path, monkeypatch, kind):
+    """An utterance alone in its row, one with padding, and one that is nearly all padding."""
+    net = encoder(tiny_models.conv_encoder(tmp_path, kind, "layer"), compile=False)
+    flash, calls = attention._flash_attention, []
+    monkeypatch.setattr(
+        attention, "_flash_attention", lambda *a, **k: calls.append(1) or flash(*a, **k)
+    )
+    found = heard(net, 24_000, 20_000, 1_000)
+    assert len(calls) == net.depth - 1
+    monkeypatch.setattr(attention, "_is_fast", lambda mask: False)
+    for ours, theirs in zip(found, heard(net, 24_000, 20_000, 1_000), strict=True):
+        assert relative(ours, theirs) < 2e-2
+    assert len(calls) == net.depth - 1
+
+
+def test_a_compiled_encoder_says_and_learns_what_a_plain_one_does(tmp_path):
+    folder = tiny_models.conv_encoder(tmp_path, "hubert", "layer")
+    plain, compiled = encoder(folder, compile=False), encoder(folder, compile=True)
+    compiled.load_state_dict(plain.state_dict())
+    for lengths in ((24_000, 20_000), (16_001, 16_001), (31_333, 9_000, 5_000)):
+        for ours, theirs in zip(heard(compiled, *lengths), heard(plain, *lengths), strict=True):
+            assert relative(ours, theirs) < 2e-2
+
+
+class Bag(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 8)
+        self.output = nn.Linear(8, 3)
+
+    def forward(self, inputs, mask):
+        return self.output((self.embedding(inputs) * mask.unsqueeze(-1)).sum(1))
+
+
+def test_recorded_steps_learn_what_plain_ones_do(tmp_path):
+    """Over effective batches of two, and shapes that come again."""
+    labels = np.arange(43) % 3
+    rng = np.random.default_rng(0)
+    rows = [[int(label) + 1, *rng.integers(5, 20, rng.integers(1, 40))] for label in labels]
+    histories = []
+    for recorded in (False, True):
+        where = context(tmp_path / str(recorded), 1)
+        training.seed_everything(where)
+        inputs = TokenInputs([list(map(int, row)) for row in rows], pad_id=0, max_tokens=40)
+        settings = TrainingSettings(
+            epochs=6, batch_size=4, accumulation=2, learning_rate=0.01, cuda_graphs=recorded
+        )
+        targets = Targets(labels, 3, np.empty((len(labels), 0)))
+        fitted = training.fit_network(Bag(), inputs, targets, settings, where)
+        histories.append(fitted.facts["loss_history"])
+    plain, recorded = histories
+    assert plain[-1] < plain[0]
+    assert np.allclose(plain, recorded, rtol=0, atol=2e-2)
