@@ -14,8 +14,8 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 import tiny_models
 from serflow.config.families.speech_classifier import SpeechClassifierConfig
 from serflow.errors import UserError
+from serflow.nets import convolution, weights
 from serflow.nets import encoders as module
-from serflow.nets import weights
 from serflow.nets.adaptation import Adapters, Lora, encoder_layers
 from serflow.nets.encoders import FrontEnd, SpeechEncoder
 from serflow.nets.heads import DenseHead
@@ -395,6 +395,20 @@ def test_the_layers_of_a_front_end_share_one_graph(models, name, compiled_graphs
     (frames,) = [node for node in graph.graph.nodes if node.name == "l_frames_"]
     assert len(front.conv_layers) > 1
     assert frames.meta["example_value"].shape[2] == front.conv_layers[0].conv.out_channels
+
+
+def test_nobody_computes_the_gradient_of_a_waveform(models, monkeypatch):
+    """transformers asks for it in training, for a way of gradient checkpointing that is not used here."""
+    net = encoder_of(models, "hubert").train()
+    channels, plain = [], convolution._gradient_of_frames
+
+    def seen(gradient, taps, *rest):
+        channels.append(taps.shape[1])
+        return plain(gradient, taps, *rest)
+
+    monkeypatch.setattr(convolution, "_gradient_of_frames", seen)
+    net(**batch_of(features(models, "hubert", 0.5, 0.3)))[0].sum().backward()
+    assert channels and 1 not in channels
 
 
 @pytest.mark.parametrize("adaptation", ["full", "lora"])

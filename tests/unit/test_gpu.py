@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 import tiny_models
+from benchmarks.gpu import switch_off_dropout
 from serflow import training
 from serflow.config.families.training import TrainingSettings
 from serflow.nets import attention
-from serflow.nets.convolution import Grouped, Strided
+from serflow.nets.convolution import Grouped, Strided, use_products
 from serflow.nets.encoders import SpeechEncoder
 from serflow.systems.text_inputs import TokenInputs
 from serflow.targets import Targets
@@ -43,7 +44,8 @@ def test_convolutions_in_bfloat16_are_those_in_double_to_its_rounding(kind, argu
     torch.manual_seed(0)
     ours = nn.Conv1d(out_channels=512, **arguments).cuda()
     theirs = copy.deepcopy(ours).double()
-    ours.__class__ = type(f"{kind.__name__}Conv1d", (kind, nn.Conv1d), {})
+    use_products(ours)
+    assert isinstance(ours, kind)
     given = torch.randn(3, arguments["in_channels"], time, device="cuda", requires_grad=True)
     double = given.detach().double().requires_grad_()
     with torch.autocast("cuda", torch.bfloat16):
@@ -62,11 +64,7 @@ def encoder(folder, compile: bool) -> SpeechEncoder:
     """Without dropout, as its random numbers are drawn in another order by other kernels."""
     torch.manual_seed(0)
     net = SpeechEncoder(str(folder), initial="random", compile=compile).cuda().train()
-    for part in net.modules():
-        if isinstance(part, nn.Dropout):
-            part.p = 0.0
-        elif isinstance(getattr(part, "dropout", None), float):
-            part.dropout = 0.0
+    switch_off_dropout(net)
     return net
 
 

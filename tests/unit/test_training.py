@@ -74,7 +74,7 @@ def test_bucketed_batches_waste_little_padding():
 
 @pytest.mark.parametrize("lengths", [LENGTHS, [5.0], [0.0, 0.0, 9.0], [1, 1, 1, 1, 1, 30.0]])
 def test_free_batches_hold_every_utterance_once_and_none_is_padded_far(lengths):
-    """One long utterance padded all of its batch: an eighth of the work on EmoSPeech's texts."""
+    """One long utterance padded all of its batch."""
     lengths = np.asarray(lengths, dtype=np.float64)
     batches = alike(lengths, 4)
     assert sorted(np.concatenate(batches)) == list(range(len(lengths)))

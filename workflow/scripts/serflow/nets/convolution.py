@@ -312,8 +312,7 @@ def _windows(frames: Tensor, length: int, stride: int) -> Tensor:
 def _dtype(channels: Tensor) -> torch.dtype:
     """In which products are computed."""
     kind = channels.device.type
-    # The meta device knows no autocast. torch.amp's own question breaks graphs of its older compilers.
-    if kind != "meta" and torch.is_autocast_enabled(kind):
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
     return channels.dtype
 

@@ -291,9 +291,9 @@ def _mask_frames(backbone: PreTrainedModel) -> None:
 
 
 def _forget_waveform(backbone: PreTrainedModel) -> None:
-    """Let the front end not ask for the waveform's gradient, which breaks compiled graphs.
+    """Let the front end not ask for the waveform's gradient, which nothing here uses.
 
-    transformers' older gradient checkpointing needs it; nothing does here.
+    transformers' older gradient checkpointing needs it.
     """
     if hasattr(getattr(backbone, "feature_extractor", None), "_requires_grad"):
         backbone.feature_extractor._requires_grad = False

@@ -30,6 +30,6 @@ class WeightedSum(nn.Module):
 
     def forward(self, states: Sequence[Tensor]) -> Tensor:
         """Mix `depth` tensors of shape (batch, time, size) to one."""
-        # In half precision all are but the last, behind a norm: the sum is as precise as its first.
+        # Under autocast the last, which a norm gives, is in single precision, and all others in half.
         alike = torch.stack([state.to(states[0].dtype) for state in states])
         return torch.tensordot(self.layer_weights.softmax(dim=0).to(alike.dtype), alike, dims=1)
