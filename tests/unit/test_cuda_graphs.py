@@ -22,8 +22,7 @@ from serflow.config.families.training import TrainingSettings
 from serflow.context import Context
 from serflow.nets.losses import weighted_cross_entropy
 from serflow.systems.text_inputs import TokenInputs
-from serflow.targets import Targets
-from toy_examples import context
+from word_bag import train_bag
 
 torch.set_num_threads(1)
 
@@ -75,40 +74,12 @@ def test_a_shape_is_recorded_at_its_second_batch_and_replayed_with_other_values(
     assert len(ran) == 6
 
 
-class Bag(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = torch.nn.Embedding(20, 8)
-        self.unused = torch.nn.Parameter(torch.ones(2))
-        self.output = torch.nn.Linear(8, 3)
-
-    def forward(self, inputs, mask):
-        return self.output((self.embedding(inputs) * mask.unsqueeze(-1)).sum(1))
-
-
-def train(folder, monkeypatch, recorded: bool):
-    where = context(folder, 1)
-    training.seed_everything(where)
-    rng = np.random.default_rng(0)
-    labels = np.arange(43) % 3
-    rows = [[int(label) + 1, *rng.integers(5, 20, rng.integers(1, 40))] for label in labels]
-    inputs = TokenInputs([list(map(int, row)) for row in rows], pad_id=0, max_tokens=40)
-    settings = TrainingSettings(
-        epochs=4, batch_size=4, accumulation=2, learning_rate=0.01, cuda_graphs=recorded
-    )
-    net = Bag()
-    if recorded:
-        monkeypatch.setattr(training, "records", lambda settings: True)
-    targets = Targets(labels, 3, np.empty((len(labels), 0)))
-    fitted = training.fit_network(net, inputs, targets, settings, where)
-    return fitted.facts["loss_history"], net
-
-
 def test_training_by_recorded_steps_learns_the_same(tmp_path, monkeypatch, recordings):
     """Gradients are added in place, over two batches too, and zeroed in place between steps."""
-    losses, net = train(tmp_path / "plain", monkeypatch, False)
+    losses, net = train_bag(tmp_path / "plain", recorded=False)
     assert not recordings.made
-    again, other = train(tmp_path / "recorded", monkeypatch, True)
+    monkeypatch.setattr(training, "records", lambda settings: True)
+    again, other = train_bag(tmp_path / "recorded", recorded=True)
     assert recordings.made
     assert np.allclose(losses, again, rtol=0, atol=1e-6)
     for ours, theirs in zip(other.parameters(), net.parameters(), strict=True):

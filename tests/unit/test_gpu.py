@@ -14,14 +14,10 @@ from torch import nn
 
 import tiny_models
 from benchmarks.gpu import switch_off_dropout
-from serflow import training
-from serflow.config.families.training import TrainingSettings
 from serflow.nets import attention
 from serflow.nets.convolution import Grouped, Strided, use_products
 from serflow.nets.encoders import SpeechEncoder
-from serflow.systems.text_inputs import TokenInputs
-from serflow.targets import Targets
-from toy_examples import context
+from word_bag import train_bag
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -108,32 +104,9 @@ def test_a_compiled_encoder_says_and_learns_what_a_plain_one_does(tmp_path):
             assert relative(ours, theirs) < 2e-2
 
 
-class Bag(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(20, 8)
-        self.output = nn.Linear(8, 3)
-
-    def forward(self, inputs, mask):
-        return self.output((self.embedding(inputs) * mask.unsqueeze(-1)).sum(1))
-
-
 def test_recorded_steps_learn_what_plain_ones_do(tmp_path):
     """Over effective batches of two, and shapes that come again."""
-    labels = np.arange(43) % 3
-    rng = np.random.default_rng(0)
-    rows = [[int(label) + 1, *rng.integers(5, 20, rng.integers(1, 40))] for label in labels]
-    histories = []
-    for recorded in (False, True):
-        where = context(tmp_path / str(recorded), 1)
-        training.seed_everything(where)
-        inputs = TokenInputs([list(map(int, row)) for row in rows], pad_id=0, max_tokens=40)
-        settings = TrainingSettings(
-            epochs=6, batch_size=4, accumulation=2, learning_rate=0.01, cuda_graphs=recorded
-        )
-        targets = Targets(labels, 3, np.empty((len(labels), 0)))
-        fitted = training.fit_network(Bag(), inputs, targets, settings, where)
-        histories.append(fitted.facts["loss_history"])
-    plain, recorded = histories
+    plain, _ = train_bag(tmp_path / "plain", recorded=False)
+    recorded, _ = train_bag(tmp_path / "recorded", recorded=True)
     assert plain[-1] < plain[0]
     assert np.allclose(plain, recorded, rtol=0, atol=2e-2)
