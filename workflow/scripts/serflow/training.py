@@ -41,6 +41,7 @@ from serflow.context import Context
 from serflow.cuda_graphs import Replays, set_to_zero
 from serflow.errors import UserError
 from serflow.files import write_text
+from serflow.memory import keep_freed_memory
 from serflow.nets import ranks, sharding, weights
 from serflow.nets.losses import ATTRIBUTE_LOSSES, concordance_loss, weighted_cross_entropy
 from serflow.targets import Targets
@@ -125,8 +126,9 @@ class Fitted:
 
 
 def seed_everything(context: Context) -> None:
-    """Seed all generators, pin the threads, meet the job's other processes: before a network is built."""
+    """What comes before a network is built: seeds, threads, memory, the job's other processes."""
     ranks.join()
+    keep_freed_memory()
     torch.set_num_threads(context.threads)
     transformers.set_seed(context.seed)
 
