@@ -40,11 +40,13 @@ def page_faults(how: str) -> int:
 
 
 def test_a_step_takes_up_the_memory_that_the_last_one_left():
-    """Else the system clears the same pages again at every step, which slowed training by a fifth."""
+    """Else the system clears the same pages again at every step, which slowed training by a tenth."""
     if not keep_freed_memory():
         pytest.skip("needs glibc: no other C library can be told")
-    assert page_faults("kept") < 500
-    assert page_faults("given back") > 10_000, "and without it, they would be asked for again"
+    kept, given_back = page_faults("kept"), page_faults("given back")
+    assert kept < 500
+    # Where the system hands out huge pages, there are few to ask for.
+    assert 10 * kept < given_back, "and without it, they are asked for again"
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
