@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# Utterances are ordered by length times a factor drawn from about [0.95, 1.05], so that a batch holds
+# Utterances are ordered by length times a factor drawn from about [0.98, 1.02], so that a batch holds
 # utterances of like length, but other ones in each epoch.
-JITTER = 0.05
+JITTER = 0.02
 
 # Keeps the generator of batches apart from those of the examples, which are [seed, epoch, position].
 SHUFFLE = 1_000_000_007
