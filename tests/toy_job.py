@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 import tiny_models
-from serflow import launch, preemption, training
+from serflow import launch, preemption
 from serflow.attributes import Scale
 from serflow.systems.interface import Examples, build
+from serflow.training.trainer import TrainingExamples
 from toy_examples import context, noises_and_rirs, rated, sentences, tones
 
 STEPS_PER_EPOCH = 3
@@ -191,7 +192,7 @@ def main(folder: str, model: str, name: str, pause_at: str, gpus: str, distribut
 
 
 def _pause(file: Path, batch: int) -> None:
-    collate, fetched = training._Examples.collate, 0
+    collate, fetched = TrainingExamples.collate, 0
 
     def slow(self, examples, **options):
         nonlocal fetched
@@ -203,7 +204,7 @@ def _pause(file: Path, batch: int) -> None:
                 time.sleep(0.001)
         return collate(self, examples, **options)
 
-    training._Examples.collate = slow
+    TrainingExamples.collate = slow
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from serflow import training
 from serflow.config.families.training import TrainingSettings
 from serflow.systems.text_inputs import TokenInputs
 from serflow.targets import Targets
+from serflow.training.fit import fit_network
+from serflow.training.setup import seed_everything
 from toy_examples import context
 
 
@@ -28,7 +29,7 @@ class Bag(torch.nn.Module):
 def train_bag(folder: Path, recorded: bool) -> tuple[list[float], Bag]:
     """Losses of four epochs, effective batches of two, and what has learnt."""
     where = context(folder, 1)
-    training.seed_everything(where)
+    seed_everything(where)
     rng = np.random.default_rng(0)
     labels = np.arange(43) % 3
     rows = [[int(label) + 1, *rng.integers(5, 20, rng.integers(1, 40))] for label in labels]
@@ -38,5 +39,5 @@ def train_bag(folder: Path, recorded: bool) -> tuple[list[float], Bag]:
     )
     net = Bag()
     targets = Targets(labels, 3, np.empty((len(labels), 0)))
-    fitted = training.fit_network(net, inputs, targets, settings, where)
+    fitted = fit_network(net, inputs, targets, settings, where)
     return fitted.facts["loss_history"], net

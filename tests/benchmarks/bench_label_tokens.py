@@ -28,11 +28,12 @@ from transformers.utils import logging
 
 import tiny_models
 from runs import DATA
-from serflow import training
 from serflow.context import Context
 from serflow.nets.label_tokens import LabelTokenNet, Scorer
 from serflow.nets.prompts import Prompts
 from serflow.systems.text_inputs import TokenInputs
+from serflow.training.inference import outputs
+from serflow.training.setup import seed_everything
 
 EMOSPEECH = DATA / "emospeech2024"
 EMOTIONS = ["neutral", "disgust", "anger", "joy", "sadness", "fear"]
@@ -73,15 +74,15 @@ class Ours:
     """Label tokens, as serflow reads them."""
 
     def __init__(self, source: str, rows: list[list[int]], labels: list[list[int]]) -> None:
-        training.seed_everything(Context(EMOTIONS, seed=1, checkpoints=Path()))
+        seed_everything(Context(EMOTIONS, seed=1, checkpoints=Path()))
         self.net = LabelTokenNet(source, labels, "frozen")
         self.inputs = TokenInputs(rows, pad_of(source), 240)
 
     def shared(self) -> np.ndarray:
-        return training.outputs(self.net, Scorer(self.net), self.inputs, BATCH)
+        return outputs(self.net, Scorer(self.net), self.inputs, BATCH)
 
     def full(self) -> np.ndarray:
-        return training.outputs(self.net, self.net, self.inputs, BATCH)
+        return outputs(self.net, self.net, self.inputs, BATCH)
 
 
 class Theirs:

@@ -48,16 +48,17 @@ from transformers.trainer_utils import IntervalStrategy
 
 import tiny_models
 from runs import DATA
-from serflow import training
 from serflow.audio import SAMPLE_RATE, AudioStore
 from serflow.batching import Batches, Draw
-from serflow.callbacks import EpochEnd, Progress
 from serflow.config.families.speech_classifier import SpeechClassifierConfig
 from serflow.context import Context
 from serflow.packing import pack
 from serflow.systems.interface import Examples
 from serflow.systems.speech_classifier import SpeechClassifier
 from serflow.tables import LISTING
+from serflow.training.callbacks import EpochEnd, Progress
+from serflow.training.setup import seed_everything
+from serflow.training.trainer import NetworkTrainer, TrainingExamples
 
 EMODB = DATA / "emodb"
 CLASSES = "WLEAFTN"
@@ -164,7 +165,7 @@ def recipe(model: Path, files: list[Path], labels: np.ndarray, epochs: int) -> t
 
 def ours(
     model: Path, examples: Examples, epochs: int, batches: Recorded | None = None
-) -> training._Trainer:
+) -> NetworkTrainer:
     """serflow's trainer, without checkpoints and progress."""
     settings = SpeechClassifierConfig.model_validate(
         {
@@ -182,16 +183,16 @@ def ours(
         }
     )
     context = Context(list(CLASSES), SEED, model / "serflow")
-    training.seed_everything(context)
+    seed_everything(context)
     classifier = SpeechClassifier(settings, context)
     classifier._build()
     # serflow starts a new output layer; here it is the recipe's.
     theirs = AutoModelForAudioClassification.from_pretrained(model).classifier
     classifier.net_.head.output.categories.load_state_dict(theirs.state_dict())
     _, inputs = classifier._trained_on(examples, settings.phases[0])
-    trainer = training._Trainer(
+    trainer = NetworkTrainer(
         classifier.net_,
-        training._Examples(inputs, classifier.columns.targets(examples)),
+        TrainingExamples(inputs, classifier.columns.targets(examples)),
         batches or Batches(examples.labels, inputs.lengths, BATCH_SIZE, SEED),
         settings.training,
         context,

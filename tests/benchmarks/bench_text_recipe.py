@@ -43,14 +43,15 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from runs import DATA
-from serflow import training
 from serflow.context import Context
 from serflow.systems.interface import Examples
 from serflow.systems.text_classifier import build
+from serflow.training import setup
+from serflow.training.trainer import NetworkTrainer
 
 FOLDER = DATA / "emospeech2024"
 SEED, BATCH_SIZE, LEARNING_RATE = 1, 16, 1e-4
-VOCABULARY, ROUNDS = 8000, 3
+VOCABULARY, ROUNDS = 8000, 5
 
 
 class Watch(TrainerCallback):
@@ -126,17 +127,17 @@ def ours(model: Path, texts: list[str], labels: np.ndarray) -> np.ndarray:
         examples = Examples(
             [str(i) for i in range(len(texts))], labels, np.full(len(texts), ""), texts=texts
         )
-        plain = training._Trainer.__init__
+        plain = NetworkTrainer.__init__
 
         def watching(self, *args, **kwargs):
             plain(self, *args, **kwargs)
             self.add_callback(Kept())
 
-        training._Trainer.__init__ = watching
+        NetworkTrainer.__init__ = watching
         try:
             system.fit(examples)
         finally:
-            training._Trainer.__init__ = plain
+            NetworkTrainer.__init__ = plain
     return seen[0]
 
 
@@ -150,7 +151,7 @@ def quiet() -> None:
 def giving_back() -> None:
     """The same, and serflow leaves the C library as it is."""
     quiet()
-    training.keep_freed_memory = lambda: False
+    setup.keep_freed_memory = lambda: False
 
 
 def peak_mb() -> float:

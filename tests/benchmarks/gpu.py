@@ -48,15 +48,17 @@ from transformers import TrainerCallback
 
 import tiny_models
 from benchmarks.published_models import write_model
-from serflow import training
 from serflow.audio import SAMPLE_RATE
 from serflow.batching import Batches, Draw
-from serflow.callbacks import EpochEnd, Progress
 from serflow.config.families.training import TrainingSettings
 from serflow.context import Context
 from serflow.nets import weights
 from serflow.systems.interface import Examples, build
 from serflow.targets import Targets
+from serflow.training.callbacks import EpochEnd, Progress
+from serflow.training.interface import Inputs
+from serflow.training.setup import device, seed_everything, uses_bf16
+from serflow.training.trainer import NetworkTrainer, TrainingExamples
 
 ROOT = Path(__file__).parents[2]
 SHORTEST_S, LONGEST_S = 0.6, 30.0
@@ -210,7 +212,7 @@ def counter() -> FlopCounterMode:
 class Steps(TrainerCallback):
     """Counts the operations of each step of the first epoch, and times each step of the others."""
 
-    trainer: training._Trainer
+    trainer: NetworkTrainer
     counts: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     idle: list[float] = field(default_factory=list)
@@ -298,7 +300,7 @@ class Measured:
 
 def prepared(
     system: System, folder: Path, n: int, context: Context
-) -> tuple[nn.Module, training.Inputs, Targets, float, TrainingSettings]:
+) -> tuple[nn.Module, Inputs, Targets, float, TrainingSettings]:
     """The network, n examples and what is learnt of them, as the family prepares them.
 
     Also the units of an example, on average.
@@ -306,7 +308,7 @@ def prepared(
     labels = np.arange(n) % system.n_classes
     names = [str(i) for i in range(n)]
     settings = system.settings | {"model": str(folder)}
-    training.seed_everything(context)
+    seed_everything(context)
     if settings["family"] == "speech_classifier":
         built = build("speech_classifier", settings | {"initial": "random"}, context)
         built._build()
@@ -354,9 +356,9 @@ def measure(
     batches = SameBatches(
         targets.labels, inputs.lengths, chosen.batch_size, 0, bucketed=chosen.batches == "bucketed"
     )
-    trainer = training._Trainer(
+    trainer = NetworkTrainer(
         net,
-        training._Examples(inputs, targets),
+        TrainingExamples(inputs, targets),
         batches,
         chosen.model_copy(update={"epochs": UNTIMED + epochs}),
         context,
@@ -386,7 +388,7 @@ def measure(
 
 def ceiling(size: int, dtype: torch.dtype, rounds: int = 20, products: int = 10) -> float:
     """Floating-point operations per second of products of two size x size matrices."""
-    where = training.device()
+    where = device()
     left, right = (torch.randn(size, size, device=where).to(dtype) for _ in range(2))
     seconds = []
     for _ in range(rounds + 3):
@@ -445,7 +447,7 @@ def main(*arguments: str) -> None:
     threads = 1 if chosen.tiny else chosen.threads
     if steps < 2:
         parser.error("--steps must be at least 2: the first of an epoch is not timed")
-    dtype = torch.bfloat16 if training.uses_bf16(TrainingSettings()) else torch.float32
+    dtype = torch.bfloat16 if uses_bf16(TrainingSettings()) else torch.float32
     square = 256 if chosen.tiny else 8192
     most = ceiling(square, dtype)
     device = "CPU" if chosen.tiny else torch.cuda.get_device_name(0)

@@ -21,8 +21,8 @@ from transformers import (
 )
 
 import tiny_models
-from serflow import training
 from serflow.nets import quantisation
+from serflow.training.setup import device
 
 # facebook/hubert-large-ll60k and facebook/wav2vec2-xls-r-300m: their config.json on the hub.
 LARGE = {
@@ -71,7 +71,7 @@ def write_model(name: str, folder: Path, tiny: bool) -> None:
         if name == "llama-2-70b":
             write_quantised(AutoConfig.from_pretrained(folder) if tiny else config, folder)
         elif not tiny:
-            with torch.device(training.device()):
+            with torch.device(device()):
                 model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
             model.save_pretrained(folder)
         return
@@ -93,7 +93,7 @@ def write_model(name: str, folder: Path, tiny: bool) -> None:
 
 def write_quantised(config: PreTrainedConfig, folder: Path) -> None:
     """Write a causal model in 4 bits with random weights, drawn and quantised one matrix at a time."""
-    where, deviation = training.device(), config.initializer_range
+    where, deviation = device(), config.initializer_range
     settings = quantisation.loading_arguments()["quantization_config"]
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import tiny_models
-from serflow import augmentation, training
+from serflow import augmentation
 from serflow.audio import AudioStore
 from serflow.augmentation import active_power
 from serflow.augmenter import Augmenter
@@ -26,6 +26,7 @@ from serflow.sounds import Sounds
 from serflow.systems.interface import build
 from serflow.systems.speech_inputs import Spans
 from serflow.targets import Targets
+from serflow.training.trainer import TrainingExamples
 from toy_examples import context, noises_and_rirs, tones
 
 RATE = 16_000
@@ -263,7 +264,7 @@ def test_loader_workers_and_their_number_change_nothing(tmp_path):
     for workers in (0, 1, 2):
         batches = Batches(train.labels, inputs.lengths, 4, seed=1)
         batches.set_epoch(3)
-        examples = training._Examples(inputs, Targets(train.labels, 3, np.empty((24, 0))))
+        examples = TrainingExamples(inputs, Targets(train.labels, 3, np.empty((24, 0))))
         loader = DataLoader(
             examples, batch_sampler=batches, collate_fn=examples.collate, num_workers=workers
         )

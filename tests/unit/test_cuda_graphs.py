@@ -15,13 +15,15 @@ from torch.utils._pytree import tree_leaves
 import tiny_models
 from benchmarks import gpu
 from benchmarks.published_models import write_model
-from serflow import cuda_graphs, training
 from serflow.batching import STEP, Draw, rounded_up
 from serflow.config.families.text_classifier import TextClassifierConfig
 from serflow.config.families.training import TrainingSettings
 from serflow.context import Context
 from serflow.nets.losses import weighted_cross_entropy
 from serflow.systems.text_inputs import TokenInputs
+from serflow.training import cuda_graphs, trainer
+from serflow.training.setup import records
+from serflow.training.trainer import TrainingExamples
 from word_bag import train_bag
 
 torch.set_num_threads(1)
@@ -78,7 +80,7 @@ def test_training_by_recorded_steps_learns_the_same(tmp_path, monkeypatch, recor
     """Gradients are added in place, over two batches too, and zeroed in place between steps."""
     losses, net = train_bag(tmp_path / "plain", recorded=False)
     assert not recordings.made
-    monkeypatch.setattr(training, "records", lambda settings: True)
+    monkeypatch.setattr(trainer, "records", lambda settings: True)
     again, other = train_bag(tmp_path / "recorded", recorded=True)
     assert recordings.made
     assert np.allclose(losses, again, rtol=0, atol=1e-6)
@@ -90,7 +92,7 @@ def test_training_by_recorded_steps_learns_the_same(tmp_path, monkeypatch, recor
 
 def test_without_a_gpu_nothing_is_recorded(tmp_path, monkeypatch, recordings):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert not training.records(TrainingSettings(cuda_graphs=True))
+    assert not records(TrainingSettings(cuda_graphs=True))
 
 
 def test_lengths_are_rounded_up_to_few_and_by_little():
@@ -162,7 +164,7 @@ def test_no_step_of_a_published_system_waits_for_the_gpu(name, tmp_path, monkeyp
     write_model(system.model, tmp_path / "model", tiny=True)
     where = Context(tiny_models.WORDS[: system.n_classes], 0, tmp_path, 1)
     net, inputs, targets, _, _ = gpu.prepared(system, tmp_path / "model", 8, where)
-    examples = training._Examples(inputs, targets)
+    examples = TrainingExamples(inputs, targets)
     batch = examples.collate([Draw(0, i, i, 0) for i in range(4)], rounded=True)
     batch = {name: tensor.to("meta") for name, tensor in batch.items()}
     labels, _ = batch.pop("labels"), batch.pop("attributes")

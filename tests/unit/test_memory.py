@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from runs import ROOT
-from serflow.memory import keep_freed_memory
+from serflow.training.memory import keep_freed_memory
 
 STEPS = """
 import resource, sys
 import torch
-from serflow.memory import keep_freed_memory
+from serflow.training.memory import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 def faults():

@@ -186,7 +186,8 @@ NOTICE = """
 import os, signal
 from types import SimpleNamespace
 from transformers import TrainerControl
-from serflow import callbacks, preemption
+from serflow import preemption
+from serflow.training import callbacks
 from serflow.nets import ranks
 ranks.join()
 preemption.watch()

@@ -17,13 +17,18 @@ import torch
 
 import tiny_models
 import toy_job
-from serflow import checkpoints, preemption, training
+from serflow import preemption
 from serflow.batching import ALIKE, Batches, Draw, alike, balanced_rows, count_batches
 from serflow.config.families.training import TrainingSettings
 from serflow.errors import UserError
 from serflow.nets.losses import weighted_cross_entropy
 from serflow.systems.text_inputs import TokenInputs
 from serflow.targets import Targets
+from serflow.training import checkpoints
+from serflow.training.fit import class_weights, fit_network
+from serflow.training.inference import outputs
+from serflow.training.interface import Dev
+from serflow.training.setup import seed_everything
 from toy_examples import context
 
 LENGTHS = np.random.default_rng(0).lognormal(1.0, 0.5, 203)
@@ -102,10 +107,10 @@ def test_balanced_sampling_draws_all_classes_equally_and_repeats_no_row_too_earl
 
 def test_inverse_class_weights_average_to_one_over_the_training_rows():
     labels = np.repeat([0, 2], [30, 10])
-    found = training.class_weights(labels, 3, "inverse")
+    found = class_weights(labels, 3, "inverse")
     assert found == pytest.approx([40 / 60, 0, 2])
     assert found[labels].mean() == pytest.approx(1)
-    assert training.class_weights(labels, 3, "none") is None
+    assert class_weights(labels, 3, "none") is None
 
 
 @pytest.fixture
@@ -165,13 +170,13 @@ def toy(n: int = 40) -> tuple[TokenInputs, np.ndarray]:
 
 def train(folder: Path, seed: int = 1, dev: bool = False, **settings):
     where = context(folder, seed)
-    training.seed_everything(where)
+    seed_everything(where)
     net, (inputs, labels) = Bag(), toy()
     targets = Targets(labels, 3, np.empty((len(labels), 0)))
-    score = training.Dev(lambda: training.outputs(net, net, inputs, 8), targets)
+    score = Dev(lambda: outputs(net, net, inputs, 8), targets)
     chosen = TrainingSettings(**{"epochs": 4, "batch_size": 8, "learning_rate": 0.01} | settings)
-    fitted = training.fit_network(net, inputs, targets, chosen, where, score if dev else None)
-    return fitted, training.outputs(net, net, inputs, 8)
+    fitted = fit_network(net, inputs, targets, chosen, where, score if dev else None)
+    return fitted, outputs(net, net, inputs, 8)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tmp_path):
@@ -265,8 +270,8 @@ def test_progress_is_one_readable_line_an_epoch_in_a_log(tmp_path, capsys):
 def test_predictions_come_in_the_given_order_whatever_the_batches():
     torch.manual_seed(0)
     net, (inputs, _) = Bag(), toy()
-    one = training.outputs(net, net, inputs, 1)
-    many = training.outputs(net, net, inputs, 7)
+    one = outputs(net, net, inputs, 1)
+    many = outputs(net, net, inputs, 7)
     assert np.allclose(one, many, atol=1e-5)
     alone = inputs.collate([inputs.item(Draw(0, 5, 5))])
     with torch.no_grad():

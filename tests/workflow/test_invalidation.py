@@ -144,7 +144,7 @@ def test_another_calibration_retrains_nothing(done):
 
 
 def test_training_code_retrains_the_networks_and_not_the_functionals(done):
-    with edited(done / "workflow/scripts/serflow/training.py", "import", "import abc\nimport"):
+    with edited(done / "workflow/scripts/serflow/training/fit.py", "import", "import abc\nimport"):
         jobs = plan(done)
     assert jobs == study_tail(
         "demo",

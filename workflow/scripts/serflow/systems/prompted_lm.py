@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from serflow import training
 from serflow.config.families.prompted_lm import PromptedLmConfig
 from serflow.config.families.training import TrainingSettings
 from serflow.context import Context
@@ -26,6 +25,10 @@ from serflow.systems import saved
 from serflow.systems.interface import Examples, Predicted
 from serflow.systems.text_inputs import TokenInputs
 from serflow.targets import Targets
+from serflow.training.fit import Fitted, fit_network
+from serflow.training.inference import outputs
+from serflow.training.interface import Dev
+from serflow.training.setup import device, seed_everything, uses_bf16
 
 
 class PromptedLm:
@@ -43,11 +46,11 @@ class PromptedLm:
     def __init__(self, settings: PromptedLmConfig, context: Context) -> None:
         self.settings = settings
         self.context = context
-        self.bf16 = training.uses_bf16(settings.training or TrainingSettings())
+        self.bf16 = uses_bf16(settings.training or TrainingSettings())
 
     def fit(self, train: Examples, dev: Examples | None = None) -> PromptedLm:
         """Train on the labelled rows, or nothing at all in zero-shot."""
-        training.seed_everything(self.context)
+        seed_everything(self.context)
         self._build(self.settings.model)
         inputs, shortened = self._inputs(train)
         if self.settings.training is None:
@@ -95,28 +98,26 @@ class PromptedLm:
             dtype=torch.bfloat16 if light else torch.float32,
             quantised=settings.quantisation == "nf4",
             compile=settings.compile,
-        ).to(training.device())
+        ).to(device())
 
-    def _trained(
-        self, inputs: TokenInputs, train: Examples, dev: Examples | None
-    ) -> training.Fitted:
+    def _trained(self, inputs: TokenInputs, train: Examples, dev: Examples | None) -> Fitted:
         settings = self.settings.training
         on_dev = None
         if dev is not None and len(dev) and settings.select == "best":
             dev_inputs, _ = self._inputs(dev)
-            on_dev = training.Dev(lambda: self._posteriors(dev_inputs), self._targets(dev))
+            on_dev = Dev(lambda: self._posteriors(dev_inputs), self._targets(dev))
         # Section 3.1 predicts the next token among all; section 3.3 extracts "the final logits of
         # the LLM that correspond to each emotion token", which is `loss: classes`.
         learnt = self._targets(train, elsewhere=self.settings.loss == "vocabulary")
-        return training.fit_network(self.net_, inputs, learnt, settings, self.context, on_dev)
+        return fit_network(self.net_, inputs, learnt, settings, self.context, on_dev)
 
-    def _untrained(self) -> training.Fitted:
+    def _untrained(self) -> Fitted:
         trainable, total = weights.parameter_counts(self.net_)
         facts = {"zero_shot": True, "trainable_parameters": trainable, "total_parameters": total}
         # No label was seen, so no class is more frequent than another to the model, as far as the
         # study goes; what its pretraining makes of the words is unknown.
         n = len(self.context.classes)
-        return training.Fitted(np.full(n, 1 / n), facts)
+        return Fitted(np.full(n, 1 / n), facts)
 
     def _targets(self, examples: Examples, elsewhere: bool = False) -> Targets:
         none = np.empty((len(examples), 0))
@@ -128,7 +129,7 @@ class PromptedLm:
         return TokenInputs(rows, self.prompts_.pad_id, limit), shortened
 
     def _posteriors(self, inputs: TokenInputs) -> NDArray[np.float64]:
-        found = training.outputs(
+        found = outputs(
             self.net_, Scorer(self.net_), inputs, self.settings.prediction_batch, self.bf16
         )
         return log_softmax(found[:, :-1], axis=1)
@@ -144,7 +145,7 @@ def build(settings: dict[str, Any], context: Context) -> PromptedLm:
 def load(settings: dict[str, Any], context: Context, folder: Path) -> PromptedLm:
     """The system that `save` wrote."""
     system = build(settings, context)
-    training.seed_everything(context)
+    seed_everything(context)
     system._build(str(folder))
     weights.load_trained(system.net_, folder / saved.WEIGHTS)
     return system

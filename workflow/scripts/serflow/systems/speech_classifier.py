@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from serflow import training
 from serflow.audio import SAMPLE_RATE
 from serflow.augmenter import Augmenter
 from serflow.config.families.speech_classifier import (
@@ -36,7 +35,10 @@ from serflow.systems import saved
 from serflow.systems.interface import Examples, Predicted
 from serflow.systems.outputs import Columns
 from serflow.systems.speech_inputs import Crops, Means, Spans
-from serflow.training import Inputs
+from serflow.training.fit import fit_network
+from serflow.training.inference import outputs
+from serflow.training.interface import Dev, Inputs
+from serflow.training.setup import device, seed_everything, uses_bf16
 
 
 class SpeechClassifier:
@@ -58,7 +60,7 @@ class SpeechClassifier:
 
     def fit(self, train: Examples, dev: Examples | None = None) -> SpeechClassifier:
         """Train on the labelled rows, phase by phase; dev rows choose each one's epoch if asked."""
-        training.seed_everything(self.context)
+        seed_everything(self.context)
         self._build()
         if augmentation := self.settings.augmentation:
             self.augmenter_ = Augmenter(augmentation, self.context.sounds, self.context.seed)
@@ -67,9 +69,9 @@ class SpeechClassifier:
         for number, phase in enumerate(self.settings.phases):
             on_dev = None
             if dev is not None and len(dev) and phase.training.select == "best":
-                on_dev = training.Dev(self._scorer(dev), self.columns.targets(dev))
+                on_dev = Dev(self._scorer(dev), self.columns.targets(dev))
             net, inputs = self._trained_on(train, phase)
-            fitted = training.fit_network(
+            fitted = fit_network(
                 net, inputs, learnt, phase.training, self.context.phase(number), on_dev
             )
             histories.append(fitted.facts)
@@ -95,12 +97,12 @@ class SpeechClassifier:
         """Embeddings, shape (n, hidden); those of a long utterance's chunks are averaged."""
         chunks, owners = self._chunks(examples)
         settings = self.settings.training
-        found = training.outputs(
+        found = outputs(
             self.net_,
             self.net_.embed,
             chunks,
             settings.batch_size,
-            training.uses_bf16(settings),
+            uses_bf16(settings),
         )
         sums = np.zeros((len(examples), found.shape[1]))
         np.add.at(sums, owners, found)
@@ -121,7 +123,7 @@ class SpeechClassifier:
             return lambda: self._score(*chunks)
         net, inputs = MeansNet(self.net_.layers, self.net_.head), Means(examples.layer_means)
         size = self.settings.training.batch_size
-        return lambda: self.columns.normalised(training.outputs(net, net, inputs, size))
+        return lambda: self.columns.normalised(outputs(net, net, inputs, size))
 
     def _build(self) -> None:
         settings, head = self.settings, self.settings.head
@@ -149,7 +151,7 @@ class SpeechClassifier:
         layers = WeightedSum(encoder.depth) if head.layers == "weighted_sum" else None
         net = SpeechNet(encoder, pooling, top, layers)
         self._copied = load_head(net, settings.model) if settings.initial == "pretrained" else []
-        self.net_ = net.to(training.device())
+        self.net_ = net.to(device())
         self.front_end_ = FrontEnd(settings.model)
         self.augmenter_: Augmenter | None = None  # only training needs it, and the sounds
 
@@ -187,9 +189,7 @@ class SpeechClassifier:
 
     def _score(self, chunks: Spans, owners: NDArray[np.int64]) -> NDArray[np.float64]:
         settings = self.settings.training
-        found = training.outputs(
-            self.net_, self.net_, chunks, settings.batch_size, training.uses_bf16(settings)
-        )
+        found = outputs(self.net_, self.net_, chunks, settings.batch_size, uses_bf16(settings))
         return self.columns.pooled(self.columns.normalised(found), owners)
 
 
@@ -203,7 +203,7 @@ def build(settings: dict[str, Any], context: Context) -> SpeechClassifier:
 def load(settings: dict[str, Any], context: Context, folder: Path) -> SpeechClassifier:
     """The system that `save` wrote."""
     system = build(settings, context)
-    training.seed_everything(context)
+    seed_everything(context)
     system._build()
     weights.load_trained(system.net_, folder / saved.WEIGHTS)
     system.front_end_ = FrontEnd(str(folder))

@@ -23,7 +23,7 @@ DIGEST_SAMPLES = 64
 
 
 class Spans:
-    """Stretches of audio as network inputs; meets `training.Inputs`.
+    """Stretches of audio as network inputs; meets `training.interface.Inputs`.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ class Crops(Spans):
 
 
 class Means:
-    """Layer means as network inputs; meets `training.Inputs`.
+    """Layer means as network inputs; meets `training.interface.Inputs`.
 
     Parameters
     ----------

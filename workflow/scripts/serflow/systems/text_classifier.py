@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from serflow import training
 from serflow.batching import Draw
 from serflow.config.families.text_classifier import TextClassifierConfig
 from serflow.context import Context
@@ -23,6 +22,10 @@ from serflow.systems import saved
 from serflow.systems.interface import Examples, Predicted
 from serflow.systems.outputs import Columns
 from serflow.systems.text_inputs import TokenInputs
+from serflow.training.fit import fit_network
+from serflow.training.inference import outputs
+from serflow.training.interface import Dev
+from serflow.training.setup import device, seed_everything, uses_bf16
 
 
 class TextClassifier:
@@ -44,15 +47,15 @@ class TextClassifier:
 
     def fit(self, train: Examples, dev: Examples | None = None) -> TextClassifier:
         """Train on the labelled rows; dev rows choose the epoch if the settings say so."""
-        training.seed_everything(self.context)
+        seed_everything(self.context)
         self._build()
         inputs = self._inputs(train)
         on_dev = None
         if dev is not None and len(dev) and self.settings.training.select == "best":
             dev_inputs = self._inputs(dev)
-            on_dev = training.Dev(lambda: self._score(dev_inputs), self.columns.targets(dev))
+            on_dev = Dev(lambda: self._score(dev_inputs), self.columns.targets(dev))
         learnt = self.columns.targets(train)
-        fitted = training.fit_network(
+        fitted = fit_network(
             self.net_, inputs, learnt, self.settings.training, self.context, on_dev
         )
         self.train_prior_ = fitted.prior
@@ -90,7 +93,7 @@ class TextClassifier:
         settings = self.settings
         # Frozen weights are only read, so half the memory is enough where bfloat16 is in use; what
         # is trained stays in float32.
-        light = settings.adaptation != "full" and training.uses_bf16(settings.training)
+        light = settings.adaptation != "full" and uses_bf16(settings.training)
         self.net_ = TextNet(
             settings.model,
             len(self.columns),
@@ -100,7 +103,7 @@ class TextClassifier:
             dtype=torch.bfloat16 if light else torch.float32,
             quantised=settings.quantisation == "nf4",
             compile=settings.compile,
-        ).to(training.device())
+        ).to(device())
         limit = min(settings.max_tokens, self.net_.max_positions or settings.max_tokens)
         self.tokens_ = Tokens(settings.model, limit)
 
@@ -111,9 +114,7 @@ class TextClassifier:
 
     def _score(self, inputs: TokenInputs) -> NDArray[np.float64]:
         settings = self.settings.training
-        found = training.outputs(
-            self.net_, self.net_, inputs, settings.batch_size, training.uses_bf16(settings)
-        )
+        found = outputs(self.net_, self.net_, inputs, settings.batch_size, uses_bf16(settings))
         return self.columns.normalised(found)
 
 
@@ -127,7 +128,7 @@ def build(settings: dict[str, Any], context: Context) -> TextClassifier:
 def load(settings: dict[str, Any], context: Context, folder: Path) -> TextClassifier:
     """The system that `save` wrote."""
     system = build(settings, context)
-    training.seed_everything(context)
+    seed_everything(context)
     system._build()
     weights.load_trained(system.net_, folder / saved.WEIGHTS)
     system.tokens_ = Tokens(str(folder), system.tokens_.max_tokens)

@@ -15,7 +15,7 @@ from serflow.systems.padding import right_padded
 
 
 class TokenInputs:
-    """Tokenised texts as network inputs; meets `training.Inputs`.
+    """Tokenised texts as network inputs; meets `training.interface.Inputs`.
 
     Parameters
     ----------

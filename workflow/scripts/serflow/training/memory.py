@@ -15,7 +15,7 @@ def keep_freed_memory() -> bool:
     """Let the C library keep what tensors on the CPU leave for those of the next step.
 
     By itself it gives the memory of large tensors back to the system, and every step waits for the
-    same pages again, cleared one by one: a tenth of the time of a small text model's training
+    same pages again, cleared one by one: 5 to 10 % of the time of a small text model's training
     (tests/benchmarks/bench_text_recipe.py). The peak grows by what lies between tensors of unlike
     sizes, by 2 % there.
 
