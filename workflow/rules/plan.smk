@@ -1,4 +1,5 @@
 # The typed settings, and what the rules ask of them. Nothing here reads data or computes.
+import gc
 import os
 import sys
 from pathlib import Path
@@ -26,6 +27,9 @@ try:
     )
 except UserError as error:
     raise WorkflowError(str(error))
+
+# What is loaded by now stays: no collection of garbage need look at it again.
+gc.freeze()
 
 STUDIES = PLAN.site.studies
 # A contrast is a study too: emodb.random_5_fold.

@@ -17,7 +17,7 @@ from serflow.config.study import StudyConfig
 from serflow.errors import UserError
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class _UniqueKeys(yaml.CSafeLoader):
     """YAML in which a repeated key is an error; plain YAML keeps the last one without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -42,7 +42,7 @@ def read_yaml(path: Path) -> Any:
         It is not YAML, or has a key twice.
     """
     try:
-        # A SafeLoader: no tag of the file makes an object.
+        # A safe loader: no tag of the file makes an object.
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except (yaml.YAMLError, ValueError, TypeError, OSError) as error:
         raise UserError(f"{path} is not YAML in UTF-8: {error}") from None

@@ -17,7 +17,7 @@ def keep_freed_memory() -> bool:
     By itself it gives the memory of large tensors back to the system, and every step waits for the
     same pages again, cleared one by one: 5 to 10 % of the time of a small text model's training
     (tests/benchmarks/bench_text_recipe.py). The peak grows by what lies between tensors of unlike
-    sizes, by 2 % there.
+    sizes, by 5 to 7 % there.
 
     Returns
     -------
