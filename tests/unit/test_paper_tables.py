@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from scipy.special import log_softmax
 
-from serflow.evaluation import Evaluator
+from serflow.evaluation.posteriors import score_posteriors
+from serflow.evaluation.rows import Evaluation
 from serflow.posteriors import Posteriors
 from serflow.report.paper_tables import paper_table
 
@@ -38,14 +39,14 @@ def posteriors(seed: int, system: str) -> Posteriors:
 
 def scores(seeds=(1,)) -> pd.DataFrame:
     utterances = pd.DataFrame({"utterance_id": [f"u{i}" for i in range(24)], "corpus": "c"})
-    evaluator = Evaluator(
+    evaluation = Evaluation(
         "my_study", utterances, resamples=100, unit="utterance", seed=0, paper_values=[PAPER]
     )
     rows = []
     for seed in seeds:
         for system, stage in (("text_only", "raw"), ("svm", "raw"), ("text_only", "rebalanced")):
-            rows += evaluator.scores(posteriors(seed, system), system, stage)
-        rows += evaluator.scores(posteriors(seed, "late"), "late", "fused")
+            rows += score_posteriors(evaluation, posteriors(seed, system), system, stage)
+        rows += score_posteriors(evaluation, posteriors(seed, "late"), "late", "fused")
     return pd.DataFrame(rows)
 
 

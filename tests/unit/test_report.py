@@ -24,7 +24,10 @@ from serflow.accounting import Account
 from serflow.attempts import path_of
 from serflow.config.fusions import PriorSettings
 from serflow.config.study import StudyConfig
-from serflow.evaluation import Evaluator
+from serflow.evaluation.comparisons import compare
+from serflow.evaluation.posteriors import score_posteriors
+from serflow.evaluation.rows import Evaluation
+from serflow.evaluation.transcripts import score_transcripts
 from serflow.folds import folds_digest
 from serflow.leakage.audit import AUDIT, audit
 from serflow.metrics import METRICS
@@ -246,7 +249,7 @@ def make(recipe: Recipe) -> Results:
     folds = folds_of(recipe, utterances)
     config = config_of(recipe)
     paper = {"system": "interpolation", "stage": "fused", "metric": "macro_f1", "value": 0.356}
-    evaluator = Evaluator(
+    evaluation = Evaluation(
         recipe.study,
         utterances,
         resamples=recipe.resamples,
@@ -277,11 +280,11 @@ def make(recipe: Recipe) -> Results:
             fusions[seed, name] = {"settings": settings, **learnt}
         for (stage, name), table in tables.items():
             posteriors[seed, stage, name] = table
-            scores += evaluator.scores(table, name, stage)
-        comparisons += evaluator.compare(tables)
+            scores += score_posteriors(evaluation, table, name, stage)
+        comparisons += compare(evaluation, tables)
     transcripts = transcripts_of(utterances) if recipe.asr else None
     if recipe.asr:
-        scores += evaluator.error_rates(transcripts, seed=recipe.seeds[0])
+        scores += score_transcripts(evaluation, transcripts, seed=recipe.seeds[0])
     columns = list(COMPARISONS.columns)
     return Results(
         study=recipe.study,
@@ -789,9 +792,9 @@ def test_what_recognition_errors_cost_is_the_paired_difference_of_the_twins():
     }
     config = results.config.model_dump() | {"asr": asr, "systems": systems}
     config = StudyConfig.model_validate(config)
-    evaluator = Evaluator("six", results.utterances, resamples=200, unit="utterance", seed=0)
+    evaluation = Evaluation("six", results.utterances, resamples=200, unit="utterance", seed=0)
     tables = {(stage, system): t for (_, stage, system), t in results.posteriors.items()}
-    compared = evaluator.compare(tables, twins=config.transcript_twins())
+    compared = compare(evaluation, tables, twins=config.transcript_twins())
     frame = pd.DataFrame(compared, columns=list(COMPARISONS.columns))
     results = replace(results, config=config, comparisons=frame)
     table = cost_table(results)

@@ -13,7 +13,10 @@ from scipy.special import log_softmax
 from serflow.calibration import restore
 from serflow.equal_error import equal_error_rates
 from serflow.errors import UserError
-from serflow.evaluation import Evaluator
+from serflow.evaluation.comparisons import compare
+from serflow.evaluation.posteriors import score_posteriors
+from serflow.evaluation.rows import Evaluation
+from serflow.evaluation.transcripts import score_transcripts
 from serflow.metrics import METRICS, confusion
 from serflow.posteriors import Posteriors
 from serflow.rebalancing import rebalance
@@ -184,8 +187,8 @@ def test_a_class_absent_from_training_cannot_be_rebalanced_silently():
         rebalance(table, "uniform")
 
 
-def evaluator(utterances, **kwargs):
-    return Evaluator("demo", utterances, resamples=200, seed=0, **{"unit": "utterance", **kwargs})
+def evaluation(utterances, **kwargs):
+    return Evaluation("demo", utterances, resamples=200, seed=0, **{"unit": "utterance", **kwargs})
 
 
 def test_every_score_has_definition_interval_and_n_and_the_papers_value(tmp_path):
@@ -194,7 +197,7 @@ def test_every_score_has_definition_interval_and_n_and_the_papers_value(tmp_path
         {"utterance_id": table.rows["utterance_id"], "corpus": "c", "speaker": "x"}
     )
     paper = {"system": "s", "stage": "raw", "metric": "macro_f1", "value": 0.5, "source": "T1"}
-    rows = evaluator(utterances, paper_values=[paper]).scores(table, "s", "raw")
+    rows = score_posteriors(evaluation(utterances, paper_values=[paper]), table, "s", "raw")
     frame = pd.DataFrame(rows)
     SCORES.write(frame, tmp_path / "scores.parquet")
     assert set(frame["metric"]) == {*METRICS, "eer", *RELIABILITY}
@@ -223,7 +226,7 @@ def test_fusions_are_compared_with_every_single_system_on_the_same_rows(tmp_path
     utterances = pd.DataFrame(
         {"utterance_id": fused.rows["utterance_id"], "corpus": "c", "speaker": "x"}
     )
-    rows = pd.DataFrame(evaluator(utterances).compare(tables))
+    rows = pd.DataFrame(compare(evaluation(utterances), tables))
     COMPARISONS.write(rows, tmp_path / "comparisons.parquet")
     fused_rows = rows[rows["stage"] == "fused"]
     baselines = set(zip(fused_rows["baseline"], fused_rows["baseline_stage"], strict=True))
@@ -243,7 +246,7 @@ def test_p_values_are_corrected_for_all_comparisons_of_a_study():
     utterances = pd.DataFrame(
         {"utterance_id": systems["one"].rows["utterance_id"], "corpus": "c", "speaker": "x"}
     )
-    rows = pd.DataFrame(evaluator(utterances).compare(tables))
+    rows = pd.DataFrame(compare(evaluation(utterances), tables))
     for p in ("p", "mcnemar_p"):
         np.testing.assert_allclose(rows[f"{p}_holm"], holm(rows[p]))
         assert rows[f"{p}_holm"].min() >= len(rows) * rows[p].min() - 1e-12
@@ -261,7 +264,7 @@ def test_means_over_folds_are_their_own_numbers_beside_pooled_ones(tmp_path):
     utterances = pd.DataFrame(
         {"utterance_id": table.rows["utterance_id"], "corpus": "c", "speaker": "x"}
     )
-    frame = pd.DataFrame(evaluator(utterances).scores(table, "s", "raw"))
+    frame = pd.DataFrame(score_posteriors(evaluation(utterances), table, "s", "raw"))
     SCORES.write(frame, tmp_path / "scores.parquet")
     found = frame[frame["metric"] == "macro_f1"].set_index("scope")
     folds = table.rows["fold"].to_numpy()
@@ -328,7 +331,7 @@ def test_word_errors_join_by_id_and_ignore_case_and_punctuation():
     transcripts = pd.DataFrame(
         {"utterance_id": ["b", "a"], "text": ["no", "but how nice"], "asr": "canary"}
     )
-    found = evaluator(utterances).error_rates(transcripts, seed=1)
+    found = score_transcripts(evaluation(utterances), transcripts, seed=1)
     rates = {row["metric"]: row for row in found if not row["label"]}
     assert rates["wer"]["value"] == pytest.approx(1 / 5)
     assert rates["cer"]["value"] == pytest.approx(4 / 18)
@@ -350,7 +353,7 @@ def test_error_rates_are_told_by_emotion_and_gender_and_a_lone_speaker_has_no_in
     )
     heard = ["go away", "leave me alone", "it is", ""]
     transcripts = pd.DataFrame({"utterance_id": list("abcd"), "text": heard, "asr": "canary"})
-    found = evaluator(utterances, unit="speaker").error_rates(transcripts, seed=1)
+    found = score_transcripts(evaluation(utterances, unit="speaker"), transcripts, seed=1)
     rates = {row["label"]: row for row in found if row["metric"] == "wer"}
     assert {label: row["value"] for label, row in rates.items()} == pytest.approx(
         {
@@ -371,4 +374,4 @@ def test_speaker_intervals_need_speakers():
         {"utterance_id": table.rows["utterance_id"], "corpus": "c", "speaker": None}
     )
     with pytest.raises(UserError, match="have none"):
-        evaluator(utterances, unit="speaker").scores(table, "s", "raw")
+        score_posteriors(evaluation(utterances, unit="speaker"), table, "s", "raw")

@@ -76,7 +76,8 @@ def test_imports_point_down_in_the_list_of_the_architecture():
 
 
 RIGHT_OF_THE_BOUNDARY = [
-    "posteriors", "predictions", "unlabelled", "submission.formats", "rebalancing", "stacking", "evaluation", "priors",
+    "posteriors", "predictions", "unlabelled", "submission.formats", "rebalancing", "stacking", "priors",
+    "evaluation.posteriors", "evaluation.attributes", "evaluation.transcripts", "evaluation.comparisons",
     "prior_estimation", "prior_sensitivity", "significance", "fusion", "metrics",
     "fold_intervals", "resampling",
     "equal_error", "intervals", "word_errors", "report.page", "report.figures", "report.provenance",

@@ -6,14 +6,18 @@ import pandas as pd
 
 from serflow import job
 from serflow.attributes import read_attributes
-from serflow.evaluation import Evaluator
+from serflow.evaluation.attributes import score_attributes
+from serflow.evaluation.comparisons import compare
+from serflow.evaluation.posteriors import score_posteriors
+from serflow.evaluation.rows import Evaluation
+from serflow.evaluation.transcripts import score_transcripts
 from serflow.files import atomic
 from serflow.posteriors import read_posteriors
 from serflow.tables import COMPARISONS, SCORES, TRANSCRIPTS, UTTERANCES
 
 
 def main(smk, settings):
-    evaluator = Evaluator(
+    evaluation = Evaluation(
         settings["study"],
         UTTERANCES.read(smk.input.utterances),
         paper_values=settings["paper_values"],
@@ -27,13 +31,13 @@ def main(smk, settings):
     scores, comparisons = [], []
     for tables in by_seed.values():
         for (stage, system), table in tables.items():
-            scores += evaluator.scores(table, system, stage)
-        comparisons += evaluator.compare(tables, twins=settings["twins"])
+            scores += score_posteriors(evaluation, table, system, stage)
+        comparisons += compare(evaluation, tables, twins=settings["twins"])
     for path in map(Path, smk.input.attributes):
-        scores += evaluator.agreement(read_attributes(path), path.stem, path.parent.name)
+        scores += score_attributes(evaluation, read_attributes(path), path.stem, path.parent.name)
     if smk.input.get("transcripts"):
         transcripts = pd.concat([TRANSCRIPTS.read(path) for path in smk.input.transcripts])
-        scores += evaluator.error_rates(transcripts, seed=min(by_seed))
+        scores += score_transcripts(evaluation, transcripts, seed=min(by_seed))
     frame = pd.DataFrame(scores)
     SCORES.write(frame, smk.output.scores)
     COMPARISONS.write(pd.DataFrame(comparisons), smk.output.comparisons)
