@@ -439,11 +439,11 @@ def test_another_backbone_is_another_line_of_the_study(models, data, tmp_path, n
         "adaptation": "adapters",
         "adapters": {"size": 4},
         "head": {"bottleneck": 8, "hidden": 16},
-        "training": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2},
+        "training": {"epochs": 6, "batch_size": 8, "learning_rate": 1e-2},
     }
     system = build("speech_classifier", block, context(tmp_path)).fit(data[0], None)
     first, last = np.array(system.facts_["loss_history"])[[0, -1]]
-    assert last < first
+    assert last < 0.95 * first  # in two epochs of three batches chance may win
     scores = system.predict(data[1]).log_proba
     ids = data[1].utterance_ids
     alone = [
