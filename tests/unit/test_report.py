@@ -8,66 +8,36 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
 from docutils.core import publish_parts
 from jinja2 import Environment, StrictUndefined
-from scipy.special import log_softmax
 
-from serflow.accounting import Account
-from serflow.attempts import path_of
 from serflow.config.fusions import PriorSettings
 from serflow.config.study import StudyConfig
 from serflow.evaluation.comparisons import compare
-from serflow.evaluation.posteriors import score_posteriors
 from serflow.evaluation.rows import Evaluation
-from serflow.evaluation.transcripts import score_transcripts
-from serflow.folds import folds_digest
-from serflow.leakage.audit import AUDIT, audit
+from serflow.leakage.audit import AUDIT
 from serflow.metrics import METRICS
-from serflow.posteriors import Posteriors
-from serflow.rebalancing import rebalance
-from serflow.recalibration import calibrate
 from serflow.report import fusions, grids, rebalancing, reliability, significance
 from serflow.report.captions import caption_words
-from serflow.report.costs import costs
 from serflow.report.figures import draw_all
-from serflow.report.formats import DASH, count, number, signed
+from serflow.report.formats import DASH, number, signed
 from serflow.report.headline import headline
 from serflow.report.leakage import contrasts, contrasts_table
 from serflow.report.page import render
-from serflow.report.provenance import (
-    Commit,
-    Provenance,
-    collect,
-    commit_of,
-    condensed,
-    downloads,
-)
+from serflow.report.provenance import Commit, Provenance, collect
 from serflow.report.results import ContrastResults, Results, read_results
-from serflow.report.sections import (
-    Cell,
-    confusion_tables,
-    costs_table,
-    fold_means_table,
-    scores_table,
-)
+from serflow.report.sections import confusion_tables, fold_means_table, scores_table
 from serflow.report.transcripts import cost_table, speed_table
-from serflow.stacking import fuse, make_fusion
 from serflow.tables import COMPARISONS, FOLDS, SCORES, SKIPPED, TRANSCRIPTS, UTTERANCES
+from synthetic_study import SEVEN, SIX, TWO_SEEDS, config_of, make
 
-INTERPOLATION = {"method": "linear_interpolation", "step": 0.05, "objective": "macro_f1"}
-ACCEPTED = [
-    {"overlap": "text", "reason": "Few words, many speakers."},
-    {"overlap": "speaker", "reason": "A made-up study."},
-]
-REGRESSION = {"method": "logistic_regression", "C": 1.0}
 SECTIONS = [
     "result",
     "scores",
@@ -79,235 +49,6 @@ SECTIONS = [
     "leakage",
     "data",
 ]
-WORDS = [
-    "oh",
-    "no",
-    "this",
-    "is",
-    "not",
-    "what",
-    "I",
-    "wanted",
-    "to",
-    "hear",
-    "today",
-    "my",
-    "dear",
-    "friend",
-]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a synthetic study has."""
-
-    study: str
-    classes: tuple[str, ...]
-    systems: dict[str, float]  # name -> noise
-    official: bool = True
-    speakers: int = 6
-    per_cell: int = 8
-    seeds: tuple[int, ...] = (1,)
-    asr: bool = False
-    skew: float = 1.6
-    fusions: tuple[str, ...] = ("interpolation", "logistic_regression")
-    title: str = "Speech, text and their fusion on synthetic speech"
-    resamples: int = 200
-    calibration: str = ""
-
-    @property
-    def fit_on(self) -> str:
-        return "dev" if self.official else "cross_fit"
-
-
-SIX = Recipe(
-    "six",
-    ("angry", "disgusted", "fearful", "happy", "neutral", "sad"),
-    {"speech": 1.7, "text": 2.0},
-    asr=True,
-)
-SEVEN = Recipe(
-    "seven",
-    ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness"),
-    {"functionals_svm": 1.2, "functionals_lr": 1.4},
-    official=False,
-    speakers=10,
-    per_cell=6,
-    skew=1.0,
-)
-TWO_SEEDS = replace(SIX, study="two_seeds", seeds=(1, 2), asr=False)
-
-
-def utterances_of(recipe: Recipe) -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    rows = []
-    for speaker in range(recipe.speakers):
-        split = ("train", "dev", "test")[min(speaker * 3 // recipe.speakers, 2)]
-        for i, label in enumerate(recipe.classes):
-            for take in range(recipe.per_cell):
-                name = f"{recipe.study}/s{speaker:02}-{label}-{take}"
-                rows.append(
-                    {
-                        "utterance_id": name,
-                        "corpus": recipe.study,
-                        "path": f"wav/{name.partition('/')[2]}.wav",
-                        "speaker": f"s{speaker:02}",
-                        "gender": ("female", "male")[speaker % 2],
-                        "text": " ".join(rng.permutation(WORDS)[: 4 + i]),
-                        "label": label,
-                        "label_raw": label,
-                        "split": split if recipe.official else None,
-                        "duration_s": 1.0 + take / 10,
-                        "sample_rate": 16000,
-                        "audio_digest": name,
-                    }
-                )
-    return pd.DataFrame(rows).reindex(columns=list(UTTERANCES.columns))
-
-
-def folds_of(recipe: Recipe, utterances: pd.DataFrame) -> pd.DataFrame:
-    if recipe.official:
-        return pd.DataFrame(
-            {"utterance_id": utterances["utterance_id"], "fold": "0", "role": utterances["split"]}
-        )
-    return pd.concat(
-        pd.DataFrame(
-            {
-                "utterance_id": utterances["utterance_id"],
-                "fold": str(i),
-                "role": np.where(utterances["speaker"] == speaker, "test", "train"),
-            }
-        )
-        for i, speaker in enumerate(sorted(set(utterances["speaker"])))
-    )
-
-
-def raw_posteriors(recipe, utterances, folds, system, seed) -> Posteriors:
-    rng = np.random.default_rng([seed, *map(ord, system)])
-    rows = folds[folds["role"] != "train"].merge(utterances[["utterance_id", "label"]])
-    rows = rows.assign(system=system)[["utterance_id", "system", "fold", "role", "label"]]
-    prior = recipe.skew ** -np.arange(len(recipe.classes))
-    prior /= prior.sum()
-    truth = np.eye(len(recipe.classes))[rows["label"].map(recipe.classes.index)]
-    scores = 2 * truth + recipe.systems[system] * rng.standard_normal(truth.shape) + np.log(prior)
-    priors = dict.fromkeys(sorted(set(rows["fold"]), key=int), prior)
-    return Posteriors(
-        rows, log_softmax(scores, axis=1), recipe.classes, priors, seed, f"digest-{system}"
-    )
-
-
-def transcripts_of(utterances: pd.DataFrame) -> pd.DataFrame:
-    rng = np.random.default_rng(5)
-    heard = []
-    for text in utterances["text"]:
-        words = [word if rng.random() > 0.15 else "umm" for word in text.split()]
-        heard.append(" ".join(words if rng.random() > 0.05 else []))
-    return pd.DataFrame(
-        {
-            "utterance_id": utterances["utterance_id"],
-            "text": heard,
-            "status": ["ok" if text else "empty" for text in heard],
-            "note": "",
-            "asr": "tiny-canary",
-        }
-    )
-
-
-def config_of(recipe: Recipe) -> dict:
-    fusions = {
-        name: {
-            **(REGRESSION if name == "logistic_regression" else INTERPOLATION),
-            "systems": list(recipe.systems),
-            "fit_on": recipe.fit_on,
-        }
-        for name in recipe.fusions
-    }
-    folds = {"protocol": "official"}
-    if not recipe.official:
-        folds = {"protocol": "leave_one_group_out", "group": "speaker", "groups": recipe.speakers}
-    asr = {"engine": "canary", "model": "/srv/models/canary.nemo"}
-    return {
-        "title": recipe.title,
-        "description": "Made by the tests: noisy posteriors of known quality, no speech at all.",
-        "classes": list(recipe.classes),
-        "corpora": {recipe.study: {"source": "emodb"}},
-        "folds": folds,
-        "asr": {"tiny-canary": asr} if recipe.asr else {},
-        "systems": {name: {"family": "functionals"} for name in recipe.systems},
-        "seeds": list(recipe.seeds),
-        "fusions": fusions,
-        "primary": recipe.fusions[0] if recipe.fusions else None,
-        "calibration": {"method": recipe.calibration, "fit_on": recipe.fit_on}
-        if recipe.calibration
-        else None,
-    }
-
-
-def make(recipe: Recipe) -> Results:
-    """A whole study, made by the same library as a real one."""
-    utterances = utterances_of(recipe)
-    folds = folds_of(recipe, utterances)
-    config = config_of(recipe)
-    paper = {"system": "interpolation", "stage": "fused", "metric": "macro_f1", "value": 0.356}
-    evaluation = Evaluation(
-        recipe.study,
-        utterances,
-        resamples=recipe.resamples,
-        unit="utterance",
-        seed=0,
-        paper_values=[{**paper, "source": "Some authors, 2024, table 3"}],
-    )
-    posteriors, fusions, calibrations, scores, comparisons = {}, {}, {}, [], []
-    for seed in recipe.seeds:
-        tables = {
-            ("raw", name): raw_posteriors(recipe, utterances, folds, name, seed)
-            for name in recipe.systems
-        }
-        for name in recipe.systems:
-            last = tables["raw", name]
-            if recipe.calibration:
-                last, fits = calibrate(last, recipe.calibration, recipe.fit_on, utterances)
-                tables["calibrated", name] = last
-                calibrations[seed, name] = {"fits": fits}
-            tables["rebalanced", name] = rebalance(last, "uniform")
-        for name in recipe.fusions:
-            settings = {"name": name, "stage": "rebalanced", **config["fusions"][name]}
-            systems = {n: tables["rebalanced", n] for n in recipe.systems}
-            fused, learnt = fuse(
-                systems, name, recipe.fit_on, lambda s=settings: make_fusion(s), utterances
-            )
-            tables["fused", name] = fused
-            fusions[seed, name] = {"settings": settings, **learnt}
-        for (stage, name), table in tables.items():
-            posteriors[seed, stage, name] = table
-            scores += score_posteriors(evaluation, table, name, stage)
-        comparisons += compare(evaluation, tables)
-    transcripts = transcripts_of(utterances) if recipe.asr else None
-    if recipe.asr:
-        scores += score_transcripts(evaluation, transcripts, seed=recipe.seeds[0])
-    columns = list(COMPARISONS.columns)
-    return Results(
-        study=recipe.study,
-        config=StudyConfig.model_validate(config),
-        scores=pd.DataFrame(scores),
-        comparisons=pd.DataFrame(comparisons, columns=columns),
-        posteriors=posteriors,
-        fusions=fusions,
-        calibrations=calibrations,
-        utterances=utterances,
-        folds=folds,
-        fold_notes=[] if recipe.official else ["the test rows of fold '3' have no disgust"],
-        folds_digest=folds_digest(folds),
-        audit=audit(utterances.reindex(columns=list(UTTERANCES.columns)), folds, accept=ACCEPTED),
-        dropped={"other": 3} if recipe.official else {},
-        skipped=pd.DataFrame(
-            [("six/x", "wav/x.wav", "not readable: /home/ann/corpus/wav/x.wav is empty", "six")]
-            if recipe.asr
-            else [],
-            columns=["utterance_id", "path", "reason", "corpus"],
-        ),
-        transcripts=transcripts,
-    )
 
 
 def provenance_of(results: Results) -> Provenance:
@@ -554,47 +295,6 @@ def test_written_tables_read_back_to_the_same_page(six, pages, tmp_path):
     assert str(tmp_path) not in page_of(results, found)
 
 
-def test_what_failed_and_queued_on_a_cluster_is_counted_and_what_would_do_is_said(
-    tmp_path, monkeypatch
-):
-    """A benchmark file tells of the attempt that succeeded alone."""
-    config = StudyConfig.model_validate(config_of(SIX))
-    name = "speech-seed-1-fold-0"
-    benchmark = tmp_path / "six/benchmarks" / f"train_fold.{name}.tsv"
-    benchmark.parent.mkdir(parents=True)
-    benchmark.write_text("s\tmax_rss\tcpu_time\n1200\t3000\t900\n", encoding="utf-8")
-    log = tmp_path / "six/logs/train_fold" / f"{name}.log"
-    log.parent.mkdir(parents=True)
-    events = [
-        {"started": 1000, "slurm_job": "7", "asked": {"cpus": 4, "mem_mb": 8300, "runtime": 60, "gpu": 2}},
-        {"started": 5000, "slurm_job": "8", "asked": {"cpus": 4, "mem_mb": 16600, "runtime": 120, "gpu": 2}},
-        {"started": 5000, "ended": 6200, "succeeded": True},
-    ]  # fmt: skip
-    lines = "".join(json.dumps(event) + "\n" for event in events)
-    path_of(log).write_text(lines, encoding="utf-8")
-    booked = {
-        "7": Account(queued=30, elapsed=600, cpu_seconds=100, memory=8000),
-        "8": Account(queued=90, elapsed=1210, cpu_seconds=1000, memory=3300),
-    }
-    monkeypatch.setattr("serflow.report.costs.accounts", lambda jobs: {j: booked[j] for j in jobs})
-    found = costs(tmp_path, "six", config)
-    (cost,) = (cost for cost in found if cost.jobs)
-    assert (cost.failed, cost.queued, cost.longest_queued) == (1, 120, 90)
-    assert (cost.seconds, cost.longest, cost.cpu_seconds) == (1800, 1200, 1100)
-    assert cost.gpu_seconds == 2 * (600 + 1200)
-    assert (cost.memory, cost.asked_memory, cost.asked_seconds) == (8000, 16600, 7200)
-    assert (cost.enough_memory, cost.enough_minutes) == (10500, 30)
-    table = costs_table(found)
-    row = dict(zip(table.columns, next(r for r in table.rows if "speech" in r[0]), strict=True))
-    assert row["Asked"] == Cell(f"{count(16600)} MB", "120 min")
-    assert row["Would do"] == Cell(f"{count(10500)} MB", "30 min")
-    assert row["Queued"] == Cell("2.0 min", "longest 1.5 min")
-    monkeypatch.setattr("serflow.report.costs.accounts", lambda jobs: {})
-    alone = costs_table(costs(tmp_path, "six", config))
-    assert "Queued" not in alone.columns, "a column of which nothing is known"
-    assert "Failed attempts" in alone.columns
-
-
 def write(results: Results, root: Path) -> dict:
     """The files of a study as the rules write them."""
     study, corpus = root / results.study, root / "corpora" / results.study
@@ -625,12 +325,6 @@ def write(results: Results, root: Path) -> dict:
         paths["transcripts"].append(corpus / "transcripts" / "tiny-canary.parquet")
         TRANSCRIPTS.write(results.transcripts, paths["transcripts"][0])
     return paths
-
-
-def test_facts_are_condensed_without_losing_the_odd_one_out():
-    assert condensed([True, True]) == "yes"
-    assert condensed([0.1, 0.1, 0.3]) == "0.1 (2 of 3), 0.3 (1 of 3)"
-    assert condensed([None, None]) == "none"
 
 
 CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
@@ -679,41 +373,6 @@ def test_the_order_of_keys_in_a_study_changes_no_caption():
     turned = {**config, "systems": dict(reversed(config["systems"].items()))}
     first, second = (caption_words(StudyConfig.model_validate(c)) for c in (config, turned))
     assert str(first) == str(second)
-
-
-def test_costs_are_those_of_the_study_as_it_is(tmp_path):
-    """Benchmarks of other studies' models, other seeds and older settings stay on disk."""
-    config = config_of(SIX)
-    speech = {"family": "speech_classifier", "model": "results/models/tiny-w2v-bert"}
-    speech["adaptation"] = "full"
-    config = StudyConfig.model_validate(
-        {**config, "systems": {"speech": speech}, "fusions": {}, "primary": None}
-    )
-    for name in [
-        "models/benchmarks/make_tiny_encoder.tsv",
-        "models/benchmarks/make_demo_canary.tsv",  # this study's ASR is another model
-        "six/benchmarks/train_fold.speech-seed-1-fold-0.tsv",
-        "six/benchmarks/train_fold.speech-seed-2-fold-0.tsv",
-        "six/benchmarks/train_fold.speech-seed-1-fold-7.tsv",
-        "six/benchmarks/write_report.tsv",
-        "six/benchmarks/measure_something_new.tsv",
-        "corpora/six/benchmarks/transcribe_shard.tiny-canary-0-of-1.tsv",
-        "corpora/six/benchmarks/transcribe_shard.tiny-canary-0-of-4.tsv",
-        "corpora/six/benchmarks/transcribe_shard.other-0-of-1.tsv",
-        "corpora/six/benchmarks/extract_functionals.tsv",
-    ]:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("s\tmax_rss\tcpu_time\n2\t3\t1\n")
-    shard = tmp_path / "corpora/six/transcripts/tiny-canary/shards/0-of-1.parquet"
-    shard.parent.mkdir(parents=True)
-    shard.touch()
-    found = {cost.title: cost.jobs for cost in costs(tmp_path, "six", config) if cost.jobs}
-    assert found == {
-        "Make the tiny encoder": 1,
-        "Transcribe": 1,
-        "Train and predict: speech": 1,
-        "Measure something new": 1,
-    }
 
 
 def test_the_protocols_stand_side_by_side_and_the_gain_is_theirs_minus_ours(six):
@@ -808,26 +467,6 @@ def test_what_recognition_errors_cost_is_the_paired_difference_of_the_twins():
     reader = Reader(page_of(results))
     assert not reader.wrong
     assert "What recognition errors cost" in reader.text
-
-
-def test_what_the_corpora_were_unpacked_from_is_on_record(tmp_path):
-    """Which bytes a number came from, and whether anyone vouched for them."""
-    record = tmp_path / "corpora" / "six" / "download.json"
-    record.parent.mkdir(parents=True)
-    one = {"name": "a.zip", "size": 5, "sha256": "ab" * 32, "checksum": None, "unverified": "old"}
-    record.write_text(json.dumps({"fetched": [one]}), encoding="utf-8")
-    (found,) = downloads(record)
-    assert (found.corpus, found.name, found.digest) == ("six", "a.zip", "ab" * 32)
-    assert found.checked == "none: old"
-    many = [one | {"name": f"{i}.wav", "checksum": "md5:0"} for i in range(100)]
-    record.write_text(json.dumps({"fetched": [*many, one]}), encoding="utf-8")
-    (found,) = downloads(record)
-    assert (found.name, found.size) == ("101 files", 505)
-    assert found.checked == "each with a published checksum, but for 1"
-
-
-def test_the_commit_of_a_folder_outside_git_is_unknown_and_no_error(tmp_path):
-    assert commit_of(tmp_path).name.startswith("unknown")
 
 
 def test_drawing_imports_no_torch_and_writes_nothing_to_the_users_home(tmp_path):

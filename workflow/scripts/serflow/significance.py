@@ -1,14 +1,11 @@
-"""Whether systems differ: McNemar's test, all pairs at once, and Holm's correction for so many tests."""
+"""Whether systems differ: McNemar's test, the tests of a pair, and Holm's correction for many tests."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom
 
@@ -141,9 +138,10 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
     return adjusted
 
 
-def pairwise(
+def paired_tests(
     reference: ArrayLike,
-    hypotheses: Mapping[str, ArrayLike],
+    hypothesis_a: ArrayLike,
+    hypothesis_b: ArrayLike,
     n_classes: int,
     metric: str,
     *,
@@ -151,15 +149,13 @@ def pairwise(
     clusters: ArrayLike | None = None,
     resamples: int = 10_000,
     level: float = 0.95,
-) -> pd.DataFrame:
-    """Every two systems compared on the same utterances, p-values adjusted for the number of pairs.
+) -> dict[str, float | int]:
+    """Two systems compared on the same utterances, by the paired bootstrap and McNemar's test.
 
     Parameters
     ----------
-    reference : array of int, shape (n_utterances,)
-        Class indices in [0, n_classes).
-    hypotheses : mapping of str to array of int, shape (n_utterances,)
-        System -> class indices, at least two systems.
+    reference, hypothesis_a, hypothesis_b : array of int, shape (n_utterances,)
+        Class indices in [0, n_classes), the same utterances in the same order.
     n_classes : int
     metric : str
         Key in `serflow.metrics.METRICS`, one number for all classes.
@@ -168,56 +164,38 @@ def pairwise(
 
     Returns
     -------
-    pairs : DataFrame, a row for each pair
-        system, baseline; difference of the metric (system minus baseline), low and high, and p of
-        the paired bootstrap; only_system and only_baseline, the utterances that one alone has
-        right, and mcnemar_p, exact; p_holm and mcnemar_p_holm, each adjusted over the pairs; n.
+    tests : dict
+        By the names of `serflow.tables.COMPARISONS`: difference of the metric (a minus b), low and
+        high, and p of the paired bootstrap; only_system and only_baseline, the utterances that a
+        or b alone has right, and mcnemar_p, exact; n. No p-value is adjusted: see `holm`.
 
     Raises
     ------
     ValueError
-        As `serflow.intervals.paired_bootstrap`; if there is one system or the metric is per class.
+        As `serflow.intervals.paired_bootstrap`; if the metric is per class.
 
     Examples
     --------
     >>> reference = [0] * 50 + [1] * 50
-    >>> systems = {
-    ...     "fused": [0] * 55 + [1] * 45,
-    ...     "text": [0] * 70 + [1] * 30,
-    ...     "speech": [0] * 72 + [1] * 28,
-    ... }
-    >>> pairs = pairwise(reference, systems, 2, "uar", seed=0)
-    >>> pairs[["system", "baseline", "difference", "mcnemar_p_holm"]].round(3)
-      system baseline  difference  mcnemar_p_holm
-    0  fused     text        0.15             0.0
-    1  fused   speech        0.17             0.0
-    2   text   speech        0.02             0.5
+    >>> fused, text = [0] * 55 + [1] * 45, [0] * 70 + [1] * 30
+    >>> found = paired_tests(reference, fused, text, 2, "uar", seed=0)
+    >>> print(f"{found['difference']:.2f}, {found['only_system']} against {found['only_baseline']}")
+    0.15, 15 against 0
     """
-    if len(hypotheses) < 2:
-        raise ValueError(f"{len(hypotheses)} systems have no pair; expected at least 2")
     if metric in METRICS and METRICS[metric].class_axes:
         raise ValueError(f"metric {metric!r} is per class; expected one number, such as 'macro_f1'")
-    rows = []
-    for system, baseline in combinations(hypotheses, 2):
-        a, b = hypotheses[system], hypotheses[baseline]
-        found = paired_bootstrap(
-            reference, a, b, n_classes, metric,
-            seed=seed, clusters=clusters, resamples=resamples, level=level,
-        )  # fmt: skip
-        test = mcnemar(reference, a, b)
-        rows.append(
-            {
-                "system": system,
-                "baseline": baseline,
-                "difference": float(found.difference),
-                "low": float(found.low),
-                "high": float(found.high),
-                "p": float(found.p),
-                "only_system": test.only_a,
-                "only_baseline": test.only_b,
-                "mcnemar_p": test.p,
-                "n": found.n,
-            }
-        )
-    pairs = pd.DataFrame(rows)
-    return pairs.assign(p_holm=holm(pairs["p"]), mcnemar_p_holm=holm(pairs["mcnemar_p"]))
+    found = paired_bootstrap(
+        reference, hypothesis_a, hypothesis_b, n_classes, metric,
+        seed=seed, clusters=clusters, resamples=resamples, level=level,
+    )  # fmt: skip
+    test = mcnemar(reference, hypothesis_a, hypothesis_b)
+    return {
+        "difference": float(found.difference),
+        "low": float(found.low),
+        "high": float(found.high),
+        "p": float(found.p),
+        "only_system": test.only_a,
+        "only_baseline": test.only_b,
+        "mcnemar_p": test.p,
+        "n": found.n,
+    }

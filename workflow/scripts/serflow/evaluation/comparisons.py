@@ -10,9 +10,8 @@ import pandas as pd
 
 from serflow.errors import UserError, name_some
 from serflow.evaluation.rows import Evaluation
-from serflow.intervals import paired_bootstrap
 from serflow.posteriors import Posteriors
-from serflow.significance import holm, mcnemar
+from serflow.significance import holm, paired_tests
 
 Table = tuple[str, str]  # stage and system
 
@@ -113,32 +112,17 @@ def _difference(
     if second["hypothesis"].isna().any():
         lost = second.index[second["hypothesis"].isna()]
         raise UserError(f"{b} lacks test rows that {a} has: {name_some(lost)}")
-    reference = first["label"].to_numpy()
-    decisions = (
-        first["hypothesis"].to_numpy(),
-        second["hypothesis"].to_numpy(dtype=int),
-    )
-    found = paired_bootstrap(
-        reference,
-        *decisions,
+    tests = paired_tests(
+        first["label"],
+        first["hypothesis"],
+        second["hypothesis"].astype(int),
         n_classes,
         metric,
         seed=evaluation.seed,
         clusters=evaluation.clusters(first.index.get_level_values(0)),
         resamples=evaluation.resamples,
     )
-    test = mcnemar(reference, *decisions)
-    return {
-        "difference": float(found.difference),
-        "low": float(found.low),
-        "high": float(found.high),
-        "p": float(found.p),
-        "only_system": test.only_a,
-        "only_baseline": test.only_b,
-        "mcnemar_p": test.p,
-        "interval": f"paired {evaluation.interval}",
-        "n": found.n,
-    }
+    return tests | {"interval": f"paired {evaluation.interval}"}
 
 
 def _decide_apart(tested: Mapping[Table, pd.DataFrame], stage: str, system: str) -> bool:

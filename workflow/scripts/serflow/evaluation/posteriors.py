@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from serflow.intervals import bootstrap_intervals
 from serflow.metrics import METRICS, confusion
 from serflow.posteriors import Posteriors
 from serflow.reliability import RELIABILITY, reliability_interval
+
+Row = Callable[..., dict[str, Any]]  # `Evaluation.row` of one table and one role
 
 
 def score_posteriors(
@@ -52,30 +56,24 @@ def score_posteriors(
             clusters=clusters,
             resamples=evaluation.resamples,
         )
+        row = partial(evaluation.row, posteriors.seed, system, stage, role)
         for metric in METRICS.values():
             found = intervals[metric.name]
             for cell in np.ndindex(np.shape(found.value)):
-                labels = [posteriors.classes[i] for i in cell]
-                rows.append(
-                    evaluation.row(
-                        posteriors.seed, system, stage, role, metric.name,
-                        [*labels, "", ""][:2],
-                        f"{metric.definition} {pooled}", found.at(cell),
-                    )
-                )  # fmt: skip
-        rows += _of_posteriors(evaluation, posteriors, chosen, clusters, system, stage, role)
-        rows += _fold_means(evaluation, posteriors, chosen, system, stage, role)
+                labels = [*(posteriors.classes[i] for i in cell), "", ""][:2]
+                definition = f"{metric.definition} {pooled}"
+                rows.append(row(metric.name, labels, definition, found.at(cell)))
+        rows += _of_posteriors(evaluation, row, posteriors, chosen, clusters)
+        rows += _fold_means(evaluation, row, posteriors, chosen)
     return rows
 
 
 def _of_posteriors(
     evaluation: Evaluation,
+    row: Row,
     posteriors: Posteriors,
     chosen: np.ndarray,
     clusters: np.ndarray | None,
-    system: str,
-    stage: str,
-    role: str,
 ) -> list[dict[str, Any]]:
     """What depends on the posteriors themselves, not on decisions alone."""
     log_proba, reference = posteriors.log_proba[chosen], posteriors.labels[chosen]
@@ -86,21 +84,13 @@ def _of_posteriors(
     definitions |= {name: metric.definition for name, metric in RELIABILITY.items()}
     pooled = scope(posteriors)
     return [
-        evaluation.row(
-            posteriors.seed, system, stage, role, name, ["", ""],
-            f"{definitions[name]} {pooled}", interval,
-        )
+        row(name, ["", ""], f"{definitions[name]} {pooled}", interval)
         for name, interval in found.items()
-    ]  # fmt: skip
+    ]
 
 
 def _fold_means(
-    evaluation: Evaluation,
-    posteriors: Posteriors,
-    chosen: np.ndarray,
-    system: str,
-    stage: str,
-    role: str,
+    evaluation: Evaluation, row: Row, posteriors: Posteriors, chosen: np.ndarray
 ) -> list[dict[str, Any]]:
     """Each fold's scores and their mean, where there are several: not those of pooled counts."""
     folds = posteriors.rows["fold"].to_numpy()
@@ -123,13 +113,11 @@ def _fold_means(
             counts, metric.name, seed=evaluation.seed, resamples=evaluation.resamples
         )
         definition = f"{metric.definition} Mean over {len(names)} folds, each weighing the same."
-        row = evaluation.row(
-            posteriors.seed, system, stage, role, metric.name, ["", ""], definition, found
-        )
+        mean = row(metric.name, ["", ""], definition, found)
         n = int(counts.sum())
-        rows.append(row | {"scope": "fold mean", "interval": interval, "n": n})
+        rows.append(mean | {"scope": "fold mean", "interval": interval, "n": n})
         rows += [
-            row
+            mean
             | {
                 "scope": f"fold {name}",
                 "definition": f"{metric.definition} Fold {name} alone.",

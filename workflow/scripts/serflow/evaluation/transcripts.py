@@ -58,5 +58,5 @@ def score_transcripts(
                     evaluation.row(
                         seed, asr, "transcribed", "all", metric, [label, ""], definition, found
                     )
-                )  # fmt: skip
+                )
     return rows
