@@ -75,6 +75,7 @@ SETTINGS = {
         "training": QUICK | {"learning_rate": 1e-2},
     },
 }
+SETTINGS["still_text_in_4_bits"] = SETTINGS["still_text"] | {"quantisation": "nf4"}
 MODELS = {
     "speech_classifier": tiny_models.w2v_bert,
     "text_classifier": tiny_models.llama,
@@ -88,6 +89,7 @@ def family_of(name: str) -> str:
         "two_phases": "speech_classifier",
         "still_speech": "speech_classifier",
         "still_text": "text_classifier",
+        "still_text_in_4_bits": "text_classifier",
     }.get(name, name)
 
 

@@ -18,10 +18,19 @@ import toy_job
 from serflow import launch, preemption
 from serflow.config.families.text_classifier import TextClassifierConfig
 from serflow.errors import UserError
+from serflow.nets import quantisation
 from serflow.systems import saved
 
 SCRIPTS = Path(launch.__file__).parents[1]
-SYSTEMS = ("still_speech", "still_text")
+SYSTEMS = ("still_speech", "still_text", "still_text_in_4_bits")
+# Weights in 4 bits are not sharded.
+TOGETHER = [
+    ("still_speech", "ddp"),
+    ("still_speech", "fsdp"),
+    ("still_text", "ddp"),
+    ("still_text", "fsdp"),
+    ("still_text_in_4_bits", "ddp"),
+]
 
 
 def finish(process: subprocess.Popen, seconds: float = 180) -> str:
@@ -53,15 +62,13 @@ def together(models, tmp_path_factory) -> dict[tuple[str, str], Path]:
     """What two processes make of them, by system and kind."""
     base = tmp_path_factory.mktemp("together")
     found = {}
-    for name in SYSTEMS:
-        for kind in ("ddp", "fsdp"):
-            found[name, kind] = base / f"{name}-{kind}"
-            finish(toy_job.start_together(found[name, kind], models[name], name, kind))
+    for name, kind in TOGETHER:
+        found[name, kind] = base / f"{name}-{kind}"
+        finish(toy_job.start_together(found[name, kind], models[name], name, kind))
     return found
 
 
-@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize(("name", "kind"), TOGETHER)
 def test_two_processes_give_the_loss_curve_of_one(alone, together, name, kind):
     """Crops, augmentation of whole batches, accumulation, balanced sampling, class weights, batch
     normalisation and the concordance of a batch all have to be those of the whole batch."""
@@ -72,8 +79,7 @@ def test_two_processes_give_the_loss_curve_of_one(alone, together, name, kind):
     assert len(set(one["train"])) == 3
 
 
-@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize(("name", "kind"), TOGETHER)
 def test_predictions_of_two_processes_are_those_of_one(together, name, kind, models, tmp_path):
     """Each predicts its share of the utterances; a row in another's place would be silent."""
     folder = together[name, kind]
@@ -85,11 +91,11 @@ def test_predictions_of_two_processes_are_those_of_one(together, name, kind, mod
         assert np.load(folder / "attributes.npy") == pytest.approx(predicted.attributes, abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-def test_two_processes_learn_what_one_does(alone, together, kind):
+@pytest.mark.parametrize(("name", "kind"), TOGETHER[2:])
+def test_two_processes_learn_what_one_does(alone, together, name, kind):
     # Of text: a bias before batch normalisation moves by rounding errors that Adam makes steps of.
-    one = np.load(alone["still_text"] / "posteriors.npy")
-    two = np.load(together["still_text", kind] / "posteriors.npy")
+    one = np.load(alone[name] / "posteriors.npy")
+    two = np.load(together[name, kind] / "posteriors.npy")
     assert two == pytest.approx(one, abs=1e-4)
 
 
@@ -179,6 +185,13 @@ def test_without_enough_gpus_the_job_says_how_many_it_sees(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match=r"asks for 4 GPUs.*and 1 are visible"):
         ranks.join()
+
+
+def test_weights_in_4_bits_go_to_the_gpu_of_their_process(monkeypatch):
+    """On the first GPU all processes' LLaMA-2 70B would meet, and training elsewhere be refused."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert quantisation.loading_arguments()["device_map"] == {"": 1}
 
 
 # The second process alone has heard of it yet.

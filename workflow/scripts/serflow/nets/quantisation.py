@@ -22,7 +22,8 @@ HEADS = ["score", "classifier", "lm_head"]
 def loading_arguments() -> dict[str, Any]:
     """What `from_pretrained` is told: NF4, its constants quantised once more, products in bfloat16.
 
-    On a GPU the weights go there one by one: whole, they would not fit.
+    On a GPU the weights go there one by one: whole, they would not fit. It is this process's own
+    GPU, where several train together.
     """
     config = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -31,7 +32,9 @@ def loading_arguments() -> dict[str, Any]:
         bnb_4bit_compute_dtype=torch.bfloat16,
         llm_int8_skip_modules=HEADS,
     )
-    place = {"device_map": {"": 0}} if torch.cuda.is_available() else {}
+    place = {}
+    if torch.cuda.is_available():
+        place["device_map"] = {"": torch.cuda.current_device()}
     return {"quantization_config": config, "dtype": torch.bfloat16, **place}
 
 
